@@ -1,0 +1,280 @@
+"""Fills the pages from files: no number of the book is typed by hand.
+
+A page may hold, anywhere in its text,
+
+* ``{{ result:SET/SYSTEM@BACKBONE:FIELD }}``: a metric (``mAP``, ``recall@10``, ``mAP/content``) in per cent, or another
+  field (``queries``, ``images``, ``seconds``, ``date``, ``device``, ``commit``) of a record of ``book/results``;
+  ``#1a2b3c4d`` after the backbone, the end of the record's file name, picks one of several runs;
+* ``{{ paper:METHOD:SET }}``: a published mAP of ``data_manifests/paper_results.csv``;
+* ``{{ table:results }}``, ``{{ table:data }}``, ``{{ table:status }}``: whole tables.
+
+Whatever cannot be filled stops the build and names page and line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+
+from fdp_core import paper, results
+from fdp_core.datasets.manifest import all_manifests
+from fdp_core.datasets.readme import overview, section
+
+_FIELD = re.compile(r"\{\{\s*(\w+):([^{}]*?)\s*\}\}")
+_SHOWN = (
+    "queries",
+    "images",
+    "unreadable",
+    "seconds",
+    "date",
+    "device",
+    "commit",
+    "backbone",
+    "split",
+    "protocol",
+)
+
+
+class PageError(RuntimeError):
+    """A page asks for something that is not there."""
+
+
+def gather_records(root: Path, folder: Path) -> Path:
+    """Put the committed records beside those of this build; of two of the same run the later one stays.
+
+    A build must not change the checkout: its chapters write here, not to ``book/results``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for committed in sorted((root / "book" / "results").glob("*.json")):
+        built = folder / committed.name
+        if not built.is_file() or _date(built) < _date(committed):
+            shutil.copy(committed, built)
+    return folder
+
+
+def _date(path: Path) -> str:
+    return str(json.loads(path.read_text(encoding="utf-8")).get("date", ""))
+
+
+def _same(text: str | None) -> str:
+    return re.sub(r"[^a-z0-9@/]+", "", (text or "").lower())
+
+
+def result(table: pd.DataFrame, argument: str) -> str:
+    """Return one number of one record as text, see the module's docstring.
+
+    Raises:
+        PageError: the argument is malformed, no record or more than one matches, or it has no such field.
+    """
+    match = re.fullmatch(r"([^/:]+)/([^:@#]+)(?:@([^:#]+))?(?:#(\w+))?:(.+)", argument)
+    if match is None:
+        raise PageError(f"expected result:SET/SYSTEM@BACKBONE:FIELD, found result:{argument}")
+    name, system, backbone, run, field = match.groups()
+    rows = [
+        row
+        for row in table.to_dict("records")
+        if paper.set_key(row["set"]) == paper.set_key(name)
+        and _same(row["system"]) == _same(system)
+        and (backbone is None or _same(row["backbone"]) == _same(backbone))
+        and (run is None or row["file"].endswith(f"_{run}.json"))
+    ]
+    if len(rows) != 1:
+        found = ", ".join(row["file"] for row in rows) or "none; run the chapter or command that makes it"
+        raise PageError(f"result:{argument} needs exactly one record of book/results, found: {found}")
+    row = rows[0]
+    numbers = {_same(key): value for key, value in {**row["values"], row["metric"]: row["value"]}.items()}
+    if _same(field) in numbers:
+        return f"{numbers[_same(field)]:.1f}"
+    if field not in _SHOWN:
+        raise PageError(
+            f"result:{argument}: the record has no {field!r}; it has {', '.join([*row['values'], *_SHOWN])}"
+        )
+    value = row[field]
+    if field == "commit":
+        return f"{(value or 'none')[:10]}{' (with changes)' if row['dirty'] else ''}"
+    return f"{value:,.0f}" if isinstance(value, (int, float)) else str(value)
+
+
+def published(argument: str, path: Path) -> str:
+    """Return a published mAP as text.
+
+    Raises:
+        PageError: the file does not hold exactly one such number.
+    """
+    method, _, name = argument.rpartition(":")
+    table = paper.paper_results(path)
+    rows = table[
+        (table["method"].map(_same) == _same(method))
+        & (table["set"].map(paper.set_key) == paper.set_key(name))
+    ]
+    rows = rows[rows["metric"].str.lower().str.contains("map")]
+    if len(rows) != 1:
+        raise PageError(f"paper:{argument}: {len(rows)} such numbers in {path.name}")
+    return f"{rows['value'].iloc[0]:.2f}"
+
+
+def _line(cells: list[Any]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def markdown_table(heads: list[str], rows: list[list[Any]], numeric: set[int] = frozenset()) -> str:
+    """Return a Markdown table; the columns in ``numeric`` are set flush right."""
+    rule = "|" + "|".join("--:" if i in numeric else ":--" for i in range(len(heads))) + "|"
+    return "\n".join([_line(heads), rule, *(_line(row) for row in rows)])
+
+
+def _ours(runs: pd.DataFrame) -> str:
+    """Return our runs on one set as a table, best first."""
+    rows = []
+    for run in runs.sort_values("value", ascending=False, kind="stable").to_dict("records"):
+        groups = [run["values"].get(f"mAP/{name}") for name in ("content", "function")]
+        numbers = [f"**{run['value']:.1f}**", *("–" if g is None else f"{g:.1f}" for g in groups)]
+        stamp = f"{(run['commit'] or 'no commit')[:10]}{'+' if run['dirty'] else ''}, {run['date'][:10]}"
+        record = f"`{run['file'].removesuffix('.json').rsplit('_', 1)[1]}`"
+        counts = [f"{run['queries']:,}", f"{run['images']:,}"]
+        rows.append([run["system"], run["backbone"] or "–", *numbers, *counts, record, stamp])
+    heads = [
+        "Ours",
+        "Backbone",
+        "mAP %",
+        "Content",
+        "Function",
+        "Queries",
+        "Photographs",
+        "Record",
+        "Commit, date",
+    ]
+    return markdown_table(heads, rows, {2, 3, 4, 5, 6})
+
+
+def _theirs(lines: pd.DataFrame, best: float | None) -> str:
+    """Return the published numbers of one set; our difference only where a backbone like theirs was measured."""
+    rows = []
+    for line in lines.sort_values("value", ascending=False, kind="stable").to_dict("records"):
+        row = [line["method"], line["venue"], f"{line['value']:.2f}"]
+        rows.append([*row, *([] if best is None else [f"{best - line['value']:+.1f}"]), line["source"]])
+    difference = [] if best is None else ["Our best minus this"]
+    return markdown_table(
+        ["Published", "Venue", "mAP %", *difference, "Source"], rows, {2, 3} if difference else {2}
+    )
+
+
+def results_table(table: pd.DataFrame, path: Path) -> str:
+    """Return two tables a set: our runs with their records, and the published numbers with their sources."""
+    if table.empty:
+        raise PageError("book/results holds no records; run notebooks/07_benchmarks.ipynb")
+    theirs = paper.paper_results(path)
+    theirs = theirs[theirs["metric"].str.lower().str.contains("map")]
+    parts = []
+    for name, runs in table[table["metric"] == "mAP"].groupby("set", sort=True):
+        parts += [f"## {title(name)}", _ours(runs)]
+        lines = theirs[theirs["set"].map(paper.set_key) == paper.set_key(name)]
+        alike = runs[runs["backbone"].notna() & (runs["backbone"] != "mini")]["value"]
+        if len(lines):
+            parts.append(_theirs(lines, alike.max() if len(alike) else None))
+    return "\n\n".join(parts)
+
+
+def title(name: str) -> str:
+    """Return a set's full title; the name itself where no manifest describes it."""
+    for entry in all_manifests():
+        known = (entry.name, entry.data.get("published", ""), *entry.data["aliases"])
+        if paper.set_key(name) in map(paper.set_key, known):
+            return entry.data["title"]
+    return name
+
+
+def data_sections() -> str:
+    """Return the overview of all data sets and one section each, from the manifests."""
+    return "\n".join([overview(), *map(section, all_manifests())])
+
+
+def status_table(stage: Path) -> str:
+    """Return when, where and in how long each executed chapter of the stage ran."""
+    rows = []
+    for file in sorted((stage / "notebooks").glob("[!.]*.ipynb")):
+        notes = nbformat.read(file, as_version=4).metadata
+        run, where = notes.get("papermill"), notes.get("fdp")
+        if not run or not where:
+            raise PageError(f"{file.name} on the stage was not run by book/build.py")
+        versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+        given = ", ".join(f"{k}={v}" for k, v in run["parameters"].items()) or "defaults"
+        rows.append(
+            [
+                f"[{file.stem}](../notebooks/{file.name})",
+                where["date"][:16].replace("T", " "),
+                f"{run['duration']:.0f} s",
+                given,
+                where["device"],
+                where["commit"],
+                versions,
+            ]
+        )
+    if not rows:
+        return "*No chapter has been run for this build.*"
+    heads = ["Chapter", "Ran (UTC)", "Took", "Parameters", "Where", "Commit", "Versions"]
+    return markdown_table(heads, rows, {2})
+
+
+def fill(text: str, resolvers: dict[str, Callable[[str], str]], page: str) -> str:
+    """Replace every ``{{ kind:argument }}`` of a page.
+
+    Raises:
+        PageError: unknown kind, or the resolver's error; names page and line.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        line = text.count("\n", 0, match.start()) + 1
+        kind, argument = match.groups()
+        if kind not in resolvers:
+            raise PageError(
+                f"{page}, line {line}: unknown field {match.group(0)}; there are {', '.join(resolvers)}"
+            )
+        try:
+            return resolvers[kind](argument.strip())
+        except (PageError, FileNotFoundError, results.BadRecord) as error:
+            raise PageError(f"{page}, line {line}: {error}") from None
+
+    return _FIELD.sub(replace, text)
+
+
+def render(root: Path, stage: Path, records: Path) -> None:
+    """Fill all staged pages in place.
+
+    Args:
+        root: the project.
+        stage: folder with ``book/*.md`` and the executed ``notebooks/``.
+        records: folder of JSON records, see :func:`gather_records`.
+
+    Raises:
+        PageError: a page asks for something that is not there.
+    """
+    table = results.load_all(records)
+    numbers = root / "data_manifests" / "paper_results.csv"
+    tables: dict[str, Callable[[], str]] = {
+        "results": lambda: results_table(table, numbers),
+        "status": lambda: status_table(stage),
+        "data": data_sections,
+    }
+
+    def whole(name: str) -> str:
+        if name not in tables:
+            raise PageError(f"unknown table {name!r}; there are {', '.join(tables)}")
+        return tables[name]()
+
+    resolvers = {
+        "result": lambda a: result(table, a),
+        "paper": lambda a: published(a, numbers),
+        "table": whole,
+    }
+    for page in sorted((stage / "book").glob("*.md")):
+        page.write_text(
+            fill(page.read_text(encoding="utf-8"), resolvers, f"book/{page.name}"), encoding="utf-8"
+        )

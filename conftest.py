@@ -1,0 +1,88 @@
+"""Shared by all tests: no network, one place for real data, and an honest summary of what could not be checked."""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+import fdp_core  # noqa: F401  (before any test module: it repairs torchvision beside a CPU build of PyTorch)
+
+ROOT = Path(__file__).parent
+OFFLINE = ROOT / "tests" / "offline"
+matplotlib.use("Agg")
+
+_spec = importlib.util.spec_from_file_location("fdp_offline", OFFLINE / "sitecustomize.py")
+offline = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(offline)
+
+
+def data_folder() -> Path:
+    """Return where real data sets are looked for: FDP_DATA, else ``data/`` in the checkout."""
+    return Path(os.environ.get("FDP_DATA") or ROOT / "data")
+
+
+def pytest_configure(config):
+    """Block the network here and in every process that a test starts; prepare nbval."""
+    offline.block()
+    paths = [str(OFFLINE), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    os.environ.update(HF_HUB_OFFLINE="1", JUPYTER_PREFER_ENV_PATH="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
+    if getattr(config.option, "nbval", False) or getattr(config.option, "nbval_lax", False):
+        if not config.option.nbval_sanitize_with:
+            config.option.nbval_sanitize_with = str(ROOT / "tests" / "nbval_sanitize.cfg")
+        if "FDP_RESULTS" not in os.environ:  # checking the notebooks must not change the committed records
+            config.fdp_scratch = tempfile.mkdtemp(prefix="fdp-results-")
+            if (ROOT / "book" / "results").is_dir():
+                shutil.copytree(ROOT / "book" / "results", config.fdp_scratch, dirs_exist_ok=True)
+            os.environ["FDP_RESULTS"] = config.fdp_scratch
+
+
+def pytest_unconfigure(config):
+    """Remove the scratch copy of the records, and open the network again."""
+    if scratch := getattr(config, "fdp_scratch", None):
+        shutil.rmtree(scratch, ignore_errors=True)
+    offline.allow()
+
+
+@pytest.fixture(autouse=True)
+def _network(request):
+    """Open the network for tests marked ``network`` only."""
+    if request.node.get_closest_marker("network") is None:
+        yield
+        return
+    offline.allow()
+    yield
+    offline.block()
+
+
+@pytest.fixture
+def real_data():
+    """Give a function that returns the folder of a real set, or skips the test where it is missing."""
+
+    def folder(name: str) -> Path:
+        path = data_folder() / name
+        if not path.is_dir():
+            pytest.skip(f"real data missing: {name} (looked in FDP_DATA/{name})")
+        return path
+
+    return folder
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line which real sets the run has seen, and which claims it has therefore not checked."""
+    from fdp_core.datasets.manifest import all_manifests
+
+    sets = [entry for entry in all_manifests() if not entry.shipped]
+    missing = [entry.name for entry in sets if entry.lacking(root=data_folder())]
+    present = [entry.name for entry in sets if entry.name not in missing]
+    terminalreporter.section("real data")
+    terminalreporter.line(f"present: {', '.join(present) or 'none'}")
+    if missing:
+        terminalreporter.line(f"missing: {', '.join(missing)}: what needs them was skipped, not passed.")
+        terminalreporter.line(
+            "Set FDP_DATA to their folder; `python -m fdp_core.datasets list` says how to get them."
+        )

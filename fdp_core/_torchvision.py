@@ -1,0 +1,78 @@
+"""Lets torchvision be imported beside a PyTorch build that its compiled extension does not fit.
+
+A CPU build of PyTorch next to the registry's torchvision (built for CUDA) dies at ``import torchvision``,
+and with it ``import open_clip``: "operator torchvision::nms does not exist". Nothing here needs that
+operator, only its schema.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+from pathlib import Path
+
+import torch
+
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_library: torch.library.Library | None = None  # kept alive: the operators vanish with the object
+
+
+def nms(dets: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
+    """Non-maximum suppression in plain PyTorch, the stand-in for torchvision's compiled operator.
+
+    Args:
+        dets: boxes, float [N, 4] as x0, y0, x1, y1.
+        scores: float [N].
+        iou_threshold: a box that overlaps a better one by more than this (0..1) is dropped.
+
+    Returns:
+        Indices of the kept boxes, int64 [K], best score first.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    area = (dets[:, 2] - dets[:, 0]) * (dets[:, 3] - dets[:, 1])
+    keep: list[torch.Tensor] = []
+    while order.numel():
+        best, rest = order[0], order[1:]
+        keep.append(best)
+        low = torch.maximum(dets[best, :2], dets[rest, :2])
+        high = torch.minimum(dets[best, 2:], dets[rest, 2:])
+        overlap = (high - low).clamp(min=0).prod(dim=1)
+        order = rest[overlap / (area[best] + area[rest] - overlap) <= iou_threshold]
+    return torch.stack(keep) if keep else order
+
+
+def extension_loads() -> bool:
+    """Say whether torchvision's compiled extension works here, or torchvision is not installed at all."""
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or not spec.submodule_search_locations:
+        return True
+    folder = Path(next(iter(spec.submodule_search_locations)))
+    files = [folder / f"_C{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    for file in files:
+        if file.is_file():
+            try:
+                torch.ops.load_library(str(file))
+                return True
+            except (OSError, ImportError, RuntimeError):
+                return False
+    return False
+
+
+def repair() -> bool:
+    """Define torchvision's two missing operators when, and only when, its extension cannot be loaded.
+
+    Returns:
+        True when the stand-ins are in place, False when nothing had to be done.
+    """
+    global _library
+    if _library is not None:
+        return True
+    if "torchvision" in sys.modules or extension_loads():
+        return False
+    library = torch.library.Library("torchvision", "DEF")
+    library.define(f"nms{_SCHEMA}")
+    library.define(f"qnms{_SCHEMA}")
+    library.impl("nms", nms, "CompositeExplicitAutograd")
+    _library = library
+    return True

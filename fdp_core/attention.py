@@ -1,0 +1,98 @@
+"""CLIP's attention pool, taken apart: positions at any grid, tokens, the one query (FDP section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def resize_positions(table: Tensor, grid: int, how: str = "2d") -> Tensor:
+    """Fit the attention pool's position table to another grid.
+
+    Args:
+        table: float [n*n + 1, C]; row 0 belongs to the mean token.
+        grid: wanted cells per side, G.
+        how: "2d" keeps the mean row and resizes the n x n grid (bicubic); "flat_nearest" is the released
+            code's nearest neighbour along the flattened index, which also smears the mean row over cells
+            (B3).
+
+    Returns:
+        float [G*G + 1, C].
+
+    Raises:
+        ValueError: the table is no square grid plus one row, or ``how`` is unknown.
+    """
+    side = round((table.shape[0] - 1) ** 0.5)
+    if side * side + 1 != table.shape[0]:
+        raise ValueError(f"A position table has n*n + 1 rows; got {table.shape[0]}.")
+    if how not in ("2d", "flat_nearest"):
+        raise ValueError(f"position resize is {how!r}; expected '2d' or 'flat_nearest'.")
+    if grid == side:
+        return table
+    if how == "flat_nearest":
+        return F.interpolate(table.T[None], size=grid * grid + 1, mode="nearest")[0].T
+    cells = table[1:].T.reshape(1, -1, side, side)
+    cells = F.interpolate(cells, size=(grid, grid), mode="bicubic", align_corners=False, antialias=True)
+    return torch.cat([table[:1], cells[0].flatten(1).T])
+
+
+def tokens(features: Tensor, positions: Tensor) -> Tensor:
+    """Build the pool's input [mean(F); flatten(F)] + P.
+
+    Args:
+        features: trunk features F, float [B, C, G, G].
+        positions: float [G*G + 1, C].
+
+    Returns:
+        float [B, L, C] with L = G*G + 1.
+    """
+    cells = features.flatten(2).transpose(1, 2)
+    return torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1) + positions
+
+
+def one_query(
+    query: Tensor, x: Tensor, w_k: Tensor, w_v: Tensor, bias: Tensor | None = None, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Multi-head attention of one query over L tokens without projecting the tokens.
+
+    With one query, (W_k x_j)·q = x_j·(W_k' q) and sum_j a_j W_v x_j = W_v sum_j a_j x_j: the projections act
+    on H vectors an image instead of on L tokens. A key bias would add one number to all logits of a head, so
+    softmax drops it; a value bias is the caller's to add.
+
+    Args:
+        query: projected query, float [B, H, d].
+        x: tokens, float [B, L, C].
+        w_k: float [H*d, C].
+        w_v: float [H*d', C].
+        bias: added to the attention logits, broadcastable to [B, H, L], or None.
+        dropout: rate on the attention weights, 0..1.
+
+    Returns:
+        (the heads' outputs side by side, float [B, H*d']; attention weights before dropout, float [B, H, L]).
+    """
+    heads, width = query.shape[1:]
+    reach = torch.einsum("bhd,hdc->bhc", query * width**-0.5, w_k.unflatten(0, (heads, -1)))
+    logits = reach @ x.transpose(1, 2)
+    weights = (logits if bias is None else logits + bias).softmax(dim=-1)
+    mixed = F.dropout(weights, dropout) @ x
+    return torch.einsum("bhc,hdc->bhd", mixed, w_v.unflatten(0, (heads, -1))).flatten(1), weights
+
+
+def attention_pool(x: Tensor, pool: nn.Module, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """CLIP's attention pool for its one query, the mean token, with an optional shift of the logits.
+
+    Args:
+        x: tokens with positions, float [B, L, C].
+        pool: an open_clip ``AttentionPool2d``: q_proj, k_proj, v_proj, c_proj, num_heads.
+        bias: M, broadcastable to [B, H, L]; None is CLIP's own pool.
+
+    Returns:
+        (pooled, float [B, D]; attention weights of the mean token, float [B, H, L]).
+
+    Source: FDP section 3.2, released code (x' = sum_j softmax_j(q·k_j / sqrt(d_h) + M_j) v_j, then c_proj).
+    """
+    query = pool.q_proj(x[:, 0]).unflatten(-1, (pool.num_heads, -1))
+    out, weights = one_query(query, x, pool.k_proj.weight, pool.v_proj.weight, bias)
+    pooled = pool.c_proj(out + pool.v_proj.bias)  # the weights sum to one: the value bias passes unchanged
+    return pooled, weights

@@ -1,0 +1,228 @@
+"""Any CLIP with an attention pool as trunk + pool weights + text tower + tokenizer, always frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.model import CLIP
+from torch import Tensor, nn
+
+from fdp_core import attention, files, weights
+from fdp_core.tokenizer import CharTokenizer
+from fdp_core.weights import MINI_WEIGHTS, WeightsMissing, build_mini, state_hash
+
+__all__ = [
+    "MINI_WEIGHTS",
+    "NAMES",
+    "STRIDE",
+    "Backbone",
+    "CharTokenizer",
+    "WeightsMissing",
+    "build_mini",
+    "load",
+    "state_hash",
+    "wrap",
+]
+
+OPENAI_NAMES = ("RN50", "RN101", "RN50x4", "RN50x16")
+NAMES = ("mini", *OPENAI_NAMES)
+STRIDE = 32  # pixels per cell of the trunk's last feature map
+_CHUNK = 256  # texts encoded at once
+
+
+class Backbone(nn.Module):
+    """A frozen CLIP, taken apart: trunk, attention pool, text tower, tokenizer.
+
+    Attributes: ``name``, ``weights_hash`` (sha256 hex), ``native_grid`` (cells), ``width`` C, ``heads`` H,
+    ``embed_dim`` D, ``text_width`` W, ``context_length`` (tokens), ``logit_scale`` (temperature, about 100),
+    ``mean`` and ``std`` (RGB, of 0..1).
+
+    Source: FDP section 3 (all CLIP weights are frozen); defect A1 (any CLIP ResNet, any grid, any device).
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        name: str,
+        tokenizer: Callable[..., Tensor],
+        weights_hash: str,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        if not hasattr(clip.visual, "attnpool"):
+            raise ValueError(f"Backbone {name} has no attention pool; expected a CLIP ResNet.")
+        self.clip = clip.float().requires_grad_(False)
+        self.name, self.weights_hash, self.tokenizer = name, weights_hash, tokenizer
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.native_grid = round((self.pool.positional_embedding.shape[0] - 1) ** 0.5)
+        self.width, self.embed_dim = self.pool.c_proj.in_features, self.pool.c_proj.out_features
+        self.heads, self.text_width = self.pool.num_heads, clip.token_embedding.embedding_dim
+        self.context_length = clip.positional_embedding.shape[0]
+        self.logit_scale = float(clip.logit_scale.detach().exp())
+        self.eval()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in eval mode whatever is asked: the backbone is frozen."""
+        return super().train(False)
+
+    @property
+    def pool(self) -> nn.Module:
+        """CLIP's attention pool: q_proj, k_proj, v_proj, c_proj, positional_embedding, num_heads."""
+        return self.clip.visual.attnpool
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the weights are on."""
+        return self.clip.positional_embedding.device
+
+    def normalise(self, images: np.ndarray | Tensor) -> Tensor:
+        """Turn uint8 [B, S, S, 3] RGB into CLIP's float32 input [B, 3, S, S] on the backbone's device."""
+        images = torch.as_tensor(images)
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f"Expected uint8 images [B, S, S, 3], got {images.dtype} {list(images.shape)}.")
+        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        return (images.to(self.device).permute(0, 3, 1, 2).float() / 255 - mean) / std
+
+    @torch.no_grad()
+    def trunk(self, images: Tensor) -> Tensor:
+        """Run the stem and layers 1-4.
+
+        Args:
+            images: float [B, 3, S, S], normalised; S a multiple of 32.
+
+        Returns:
+            F, float [B, C, G, G] with G = S / 32.
+
+        Raises:
+            ValueError: the images are not square or do not divide by the stride.
+        """
+        shape = list(images.shape)
+        if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or shape[2] % STRIDE:
+            raise ValueError(f"Expected images [B, 3, S, S] with S a multiple of {STRIDE}, got {shape}.")
+        visual = self.clip.visual
+        x = visual.stem(images.to(self.device))
+        return visual.layer4(visual.layer3(visual.layer2(visual.layer1(x))))
+
+    @torch.no_grad()
+    def zero_shot(self, images_or_features: Tensor) -> Tensor:
+        """Encode images by CLIP's own attention pool, positions resized in 2-D to the input's grid (B3).
+
+        Args:
+            images_or_features: normalised images [B, 3, S, S] or trunk features [B, C, G, G].
+
+        Returns:
+            float [B, D], un-normalised.
+        """
+        x = images_or_features.to(self.device)
+        features = self.trunk(x) if x.shape[1] == 3 else x.float()
+        positions = attention.resize_positions(self.pool.positional_embedding, features.shape[-1])
+        pooled, _ = attention.attention_pool(attention.tokens(features, positions), self.pool)
+        return pooled
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Return token ids int64 [N, context_length] on the backbone's device."""
+        return self.tokenizer(list(texts), context_length=self.context_length).to(self.device)
+
+    def token_embedding(self, tokens: Tensor) -> Tensor:
+        """Look up token ids [N, L]: float [N, L, W]."""
+        return self.clip.token_embedding(tokens)
+
+    def encode_embedded(self, x: Tensor, eot: Tensor) -> Tensor:
+        """Run the causal text tower on embedded tokens; gradients flow to ``x``.
+
+        Args:
+            x: float [N, L, W] without position embedding; L up to context_length.
+            eot: int64 [N], place of each end token, below L. What follows it cannot reach the result.
+
+        Returns:
+            float [N, D], un-normalised.
+
+        Raises:
+            ValueError: the input is longer than the text tower's context.
+        """
+        length = int(eot.max()) + 1 if len(eot) else 1
+        if length > min(self.context_length, x.shape[1]):
+            raise ValueError(
+                f"A text of {length} tokens does not fit: {self.name} reads {self.context_length}, the input "
+                f"holds {x.shape[1]}. Shorten the text or the learnable context."
+            )
+        x = x[:, :length] + self.clip.positional_embedding[:length]
+        x = self.clip.transformer(x, attn_mask=self.clip.attn_mask[:length, :length])
+        x = self.clip.ln_final(x[torch.arange(len(x), device=x.device), eot])
+        return x @ self.clip.text_projection
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Encode token ids [N, context_length] as CLIP does, cut to the longest: float [N, D]."""
+        eot = tokens.argmax(dim=-1)
+        length = int(eot.max()) + 1 if len(eot) else 1
+        return self.encode_embedded(self.token_embedding(tokens[:, :length]), eot)
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Encode bare texts: float [N, D], un-normalised, each distinct text once."""
+        # alike lengths together: less padding to compute
+        unique = sorted(set(texts), key=lambda text: (len(text), text))
+        if not unique:
+            return torch.zeros(0, self.embed_dim, device=self.device)
+        tokens = self.tokenize(unique)
+        encoded = torch.cat([self.encode_tokens(part) for part in tokens.split(_CHUNK)])
+        row = {text: i for i, text in enumerate(unique)}
+        return encoded[torch.tensor([row[text] for text in texts], device=self.device)]
+
+
+def wrap(clip: CLIP, mean: Sequence[float], std: Sequence[float], name: str = "mini") -> Backbone:
+    """Make a backbone of a compact CLIP that is in memory; its hash is that of its weights."""
+    return Backbone(clip, name, CharTokenizer(clip.context_length), state_hash(clip.state_dict()), mean, std)
+
+
+def load(
+    name: str = "mini",
+    device: str | torch.device = "cpu",
+    pretrained: bool = True,
+    *,
+    seed: int = 0,
+    cache_dir: str | Path | None = None,
+    weights_file: str | Path | None = None,
+) -> Backbone:
+    """Load a backbone by name; it takes any square input whose side is a multiple of 32.
+
+    Args:
+        name: "mini" (shipped), or OpenAI's "RN50", "RN101", "RN50x4", "RN50x16" through open_clip.
+        device: where to put it.
+        pretrained: False gives seeded random weights (BatchNorm too), for tests and timings.
+        seed: seed of the random weights.
+        cache_dir: folder of OpenAI's files, by default open_clip's (~/.cache/clip).
+        weights_file: another file of mini's format, in place of the shipped one.
+
+    Returns:
+        The frozen backbone in float32 and eval mode.
+
+    Raises:
+        ValueError: unknown name, or a damaged file.
+        WeightsMissing: the weights are not here and cannot be fetched.
+    """
+    if name not in NAMES:
+        raise ValueError(f"Unknown backbone {name!r}; expected one of {', '.join(NAMES)}.")
+    if name == "mini":
+        path = Path(weights_file) if weights_file else MINI_WEIGHTS
+        clip, config = weights.read_mini(path)
+        tokenizer: Callable[..., Tensor] = CharTokenizer(clip.context_length)
+        mean, std = config["mean"], config["std"]
+        digest = files.sha256_file(path)
+        if not pretrained:
+            clip = weights.seeded(lambda: build_mini(config), seed)
+    else:
+        tokenizer = open_clip.get_tokenizer(name)
+        mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+        if pretrained:
+            clip, digest = weights.read_openai(name, cache_dir)
+        else:
+            clip = weights.seeded(lambda: CLIP(**open_clip.get_model_config(f"{name}-quickgelu")), seed)
+    if not pretrained:
+        digest = state_hash(clip.state_dict())
+    return Backbone(clip, name, tokenizer, digest, mean, std).to(device)

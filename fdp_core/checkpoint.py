@@ -1,0 +1,212 @@
+"""Checkpoints: what was trained, the cluster centres, the configuration, the word list and the backbone's
+name and hash (B6).
+
+One safetensors file, no pickle: reading one runs no code. The structure of a training state (optimiser,
+generators, step) is JSON in the file's metadata, its tensors stand beside the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from fdp_core import backbones, files
+from fdp_core.config import Config
+from fdp_core.distinguish import Clusters
+from fdp_core.model import FDP
+
+FORMAT = "fdp-checkpoint-1"
+_FACTS = "fdp"  # the metadata entry
+_MODEL, _CENTRES, _TRAINING = "model/", "clusters/centres", "training/"
+
+
+class CheckpointError(ValueError):
+    """A file is no checkpoint, is damaged, or belongs to another backbone."""
+
+
+def save(path: str | Path, model: FDP, training_state: Mapping[str, Any] | None = None) -> Path:
+    """Write a checkpoint atomically: the old file stays until the new one is whole.
+
+    Args:
+        path: the file, by custom ``*.safetensors``.
+        model: the model; its backbone's weights are not saved, only their name and hash.
+        training_state: whatever training needs to resume: nested dicts, lists and tuples of tensors, arrays,
+            numbers, texts.
+
+    Returns:
+        The path.
+
+    Raises:
+        TypeError: the training state holds something else.
+        OSError: the file cannot be written (a full disk, no permission).
+    """
+    tensors = {_MODEL + name: value for name, value in model.trained_state().items()}
+    header: dict[str, Any] = {
+        "config": json.loads(model.config.to_json()),
+        "words": list(model.words),
+        "backbone": {"name": model.backbone.name, "weights_hash": model.backbone.weights_hash},
+        "overrides": {},
+    }
+    if model.clusters is not None:
+        tensors[_CENTRES] = model.clusters.centres
+        header["overrides"] = dict(model.clusters.overrides)
+    if training_state is not None:
+        header["training"] = _pack(training_state, "training_state", tensors)
+    # clone: safetensors refuses tensors that share memory
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    text = json.dumps(header, sort_keys=True)
+    # one entry: safetensors writes several in any order, and equal models should give equal files
+    facts = json.dumps({"format": FORMAT, "header": text, "hash": _hash(text, tensors)})
+    return files.atomic_write_bytes(path, safetensors.torch.save(tensors, {_FACTS: facts}))
+
+
+def load(
+    path: str | Path, backbone: backbones.Backbone | None = None, device: str | torch.device = "cpu"
+) -> FDP:
+    """Rebuild a model from a checkpoint, in eval mode.
+
+    Args:
+        path: the file.
+        backbone: the backbone that it was trained on; by default the one of that name is loaded.
+        device: where to put a backbone that is loaded here.
+
+    Returns:
+        The model, with its clusters and word list.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is no checkpoint, is damaged, or was trained on other backbone weights.
+    """
+    header, tensors = _read(path)
+    name, digest = header["backbone"]["name"], header["backbone"]["weights_hash"]
+    backbone = backbone or backbones.load(name, device=device)
+    if (backbone.name, backbone.weights_hash) != (name, digest):
+        raise CheckpointError(
+            f"{path} was trained on backbone {name} with weights {digest[:12]}..., but this is "
+            f"{backbone.name} with weights {backbone.weights_hash[:12]}...: give load() the backbone that it "
+            "was trained on, or train again."
+        )
+    try:
+        model = FDP(backbone, Config.from_json(json.dumps(header["config"])))
+        model.load_trained_state(
+            {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
+        )
+        model.words = tuple(header["words"])
+        if _CENTRES in tensors:
+            model.clusters = Clusters(tensors[_CENTRES].to(backbone.device), header["overrides"])
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be used: {error}") from error
+    return model.eval()
+
+
+def load_training_state(path: str | Path) -> dict[str, Any] | None:
+    """Return the training state that :func:`save` was given, on the CPU, or None; raises as :func:`load`."""
+    header, tensors = _read(path)
+    return _unpack(header["training"], tensors) if "training" in header else None
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """Return a checkpoint's config, words, backbone, overrides and hash as a dict; raises as :func:`load`."""
+    header, _ = _read(path)
+    return {key: header[key] for key in ("config", "words", "backbone", "overrides", "hash")}
+
+
+def model_hash(model: FDP) -> str:
+    """Return the sha256 (hex) of all that decides a model's features: trained parts, config, clusters."""
+    tensors = dict(model.trained_state())
+    facts: dict[str, Any] = {"config": model.config.to_json(), "backbone": model.backbone.weights_hash}
+    if model.clusters is not None:
+        tensors[_CENTRES] = model.clusters.centres
+        facts["overrides"] = dict(model.clusters.overrides)
+    return _hash(json.dumps(facts, sort_keys=True), tensors)
+
+
+def _hash(text: str, tensors: Mapping[str, Tensor]) -> str:
+    return backbones.state_hash(
+        {**tensors, "header": torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())}
+    )
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint {path}: train one first, or correct the path.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            facts = (file.metadata() or {}).get(_FACTS, "{}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is no safetensors file or is cut off ({error}): train again, or load a released "
+            "PyTorch checkpoint with fdp_core.official.from_official."
+        ) from error
+    try:
+        metadata = json.loads(facts)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} is damaged: its header cannot be read ({error}). Train again."
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is no checkpoint of this project: "
+            f"its format is {metadata.get('format')!r}, not {FORMAT!r}."
+        )
+    if _hash(metadata.get("header", ""), tensors) != metadata.get("hash"):
+        raise CheckpointError(
+            f"{path} is damaged: its contents do not match the hash that was saved with them. Train again."
+        )
+    return {**json.loads(metadata["header"]), "hash": metadata["hash"]}, tensors
+
+
+def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
+    """Turn a nested value into JSON; tensors and arrays go to ``tensors`` and leave a reference."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": repr(value)}  # JSON has no infinity
+    if isinstance(value, np.generic):
+        return _pack(value.item(), where, tensors)
+    if isinstance(value, Tensor | np.ndarray):
+        name = f"{_TRAINING}{sum(key.startswith(_TRAINING) for key in tensors)}"
+        if isinstance(value, Tensor):
+            tensors[name] = value
+            return {"tensor": name}
+        tensors[name] = torch.from_numpy(np.array(value))
+        return {"array": name}
+    if isinstance(value, Mapping):
+        # pairs, because JSON would turn an optimiser's number keys into text
+        items = [[_pack(k, where, tensors), _pack(v, f"{where}[{k!r}]", tensors)] for k, v in value.items()]
+        return {"items": items}
+    if isinstance(value, list | tuple):
+        items = [_pack(item, f"{where}[{i}]", tensors) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else {"tuple": items}
+    raise TypeError(
+        f"{where} is a {type(value).__name__}; a training state holds tensors, arrays, numbers, texts, "
+        "lists and dicts."
+    )
+
+
+def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "float":
+        return float(content)
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "array":
+        return tensors[content].numpy()
+    if kind == "tuple":
+        return tuple(_unpack(item, tensors) for item in content)
+    return {_unpack(k, tensors): _unpack(v, tensors) for k, v in content}

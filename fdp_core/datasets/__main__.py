@@ -1,0 +1,118 @@
+"""Command line: ``python -m fdp_core.datasets list | show NAME | fetch NAME | verify NAME | where NAME``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+
+import yaml
+
+from ..files import atomic_write_text
+from . import (
+    DatasetMissing,
+    FetchError,
+    ManifestError,
+    all_manifests,
+    data_root,
+    fetch,
+    verify,
+    where,
+)
+from .manifest import manifest, manifests_folder
+from .readme import render_readme
+
+
+def _list() -> int:
+    print(f"data folder: {data_root()} (set FDP_DATA to change it)\n")
+    print(f"{'set':<12} {'split':<6} {'status':<9} {'photographs':>11} {'queries':>8}  may be shown  licence")
+    for source in all_manifests():
+        for check in verify(source.name, quick=True):
+            facts = source.split(check.split)[1]
+            photographs = check.counts.get("photographs", facts.get("photographs", "?"))
+            queries = check.counts.get("queries", facts.get("queries", "?"))
+            shown, licence = "yes" if source.may_show else "no", source.data["licence"]["name"]
+            print(
+                f"{check.name:<12} {check.split:<6} {check.status:<9} {photographs:>11} {queries:>8}  "
+                f"{shown:<12}  {licence}"
+            )
+    return 0
+
+
+def _verify(name: str, split: str | None, quick: bool) -> int:
+    checks = verify(name, split, quick=quick, progress=sys.stderr.isatty())
+    for check in checks:
+        counts = ", ".join(f"{value:,} {key}" for key, value in check.counts.items())
+        print(f"{check.name}/{check.split}: {check.status}{f' ({counts})' if counts else ''} in {check.folder}")
+        for problem in check.problems[:20]:
+            print(f"  {problem}")
+        if len(check.problems) > 20:
+            print(f"  ... and {len(check.problems) - 20} more")
+    # A set of which only the first split was fetched is in order; a damaged one never is.
+    return int(checks[0].status != "present" or any(check.status == "damaged" for check in checks))
+
+
+def _show(name: str) -> int:
+    source = manifest(name)
+    print(yaml.safe_dump(source.data, sort_keys=False, allow_unicode=True, width=100).rstrip())
+    print(f"\nmanifest: {source.path}\nsha256: {source.hash}\nfolder: {source.folder()}")
+    for check in verify(name, quick=True):
+        print(f"{check.split}: {check.status}")
+    return 0
+
+
+def _readme(check: bool) -> int:
+    path = manifests_folder() / "README.md"
+    if check:
+        fresh = path.is_file() and path.read_text(encoding="utf-8") == render_readme()
+        print(f"{path} is {'up to date' if fresh else 'old: run `python -m fdp_core.datasets readme`'}")
+        return int(not fresh)
+    atomic_write_text(path, render_readme())
+    print(f"wrote {path}")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status, 1 with a message on stderr for what the user can mend."""
+    parser = argparse.ArgumentParser(prog="python -m fdp_core.datasets", description="Data sets: find, fetch, check.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="what is present, missing or damaged")
+    for command, text in (
+        ("show", "print a manifest"),
+        ("fetch", "download, check and unpack what is missing"),
+        ("verify", "check counts, hashes and every image"),
+        ("where", "print the folder of a set"),
+    ):
+        sub = commands.add_parser(command, help=text)
+        sub.add_argument("name", help="name or alias of a set")
+        if command in ("fetch", "verify"):
+            sub.add_argument("--split", help="only this split (default: all)")
+        if command == "verify":
+            sub.add_argument("--quick", action="store_true", help="do not read the images")
+    sub = commands.add_parser("readme", help="write data_manifests/README.md from the manifests")
+    sub.add_argument("--check", action="store_true", help="only say whether it is up to date")
+    options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")  # what they say is in the tables
+    try:
+        match options.command:
+            case "list":
+                return _list()
+            case "show":
+                return _show(options.name)
+            case "fetch":
+                print(fetch(options.name, options.split))
+                return 0
+            case "verify":
+                return _verify(options.name, options.split, options.quick)
+            case "where":
+                print(where(options.name))
+                return 0
+            case _:
+                return _readme(options.check)
+    except (DatasetMissing, FetchError, ManifestError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

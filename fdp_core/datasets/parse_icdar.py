@@ -1,0 +1,73 @@
+"""ICDAR 2015 text files: one file a photograph, ``x1,y1,...,x4,y4,transcription``, ``###`` = don't care."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .folder import image_files
+from .text_lines import quadrilateral, read_lines
+from .types import Parsed, ParseError, Photo, Word
+
+DONT_CARE = "###"
+
+
+def parse_line(path: Path, number: int, line: str) -> Word:
+    """Read one line; the transcription is everything after the eighth comma, commas and quotes included.
+
+    Raises:
+        ParseError: the line has another form.
+    Source: D3.
+    """
+    fields = line.split(",", 8)
+    if len(fields) != 9:
+        raise ParseError(path, number, f"expected x1,y1,...,x4,y4,transcription, found {line[:80]!r}")
+    text = fields[8]
+    return Word(text, quadrilateral(path, number, fields[:8]), ignore=text.strip() in ("", DONT_CARE))
+
+
+def parse_words(path: Path, parse: Callable[[Path, int, str], Word] = parse_line) -> tuple[Word, ...]:
+    """Read the words of one photograph from its annotation file; ``parse`` reads one line."""
+    return tuple(parse(path, number, line) for number, line in read_lines(path))
+
+
+def parse_folders(
+    images: list[Path], annotations: list[Path], parse: Callable[[Path, int, str], Word] = parse_line
+) -> Parsed:
+    """Read a split that keeps its images and its annotation files in folders of their own.
+
+    An annotation belongs to the image of the same stem, with or without ``gt_`` before it. A photograph that
+    is annotated but absent stays in the gallery, so that it is reported where it is opened.
+
+    Args:
+        images: the folders of images; those that do not exist are passed over.
+        annotations: the folders of ``*.txt`` files; those that do not exist are passed over.
+        parse: reads one line of an annotation file.
+
+    Raises:
+        ParseError: a line cannot be read, an image has no annotation file, or two files claim one image.
+    """
+    texts: dict[str, Path] = {}
+    for folder in annotations:
+        for path in sorted(folder.glob("*.txt")):
+            stem = path.stem.removeprefix("gt_")
+            if stem in texts:
+                raise ParseError(path, None, f"{texts[stem]} annotates the same image; remove one of them")
+            texts[stem] = path
+    found: dict[str, Path] = {}
+    for folder in images:
+        for path in image_files(folder, recursive=False):
+            if path.stem in found:
+                raise ParseError(path, None, f"{found[path.stem]} has the same name; remove one of them")
+            if path.stem not in texts:
+                raise ParseError(path, None, f"no annotation {path.stem}.txt or gt_{path.stem}.txt beside the others")
+            found[path.stem] = path
+    for stem in texts.keys() - found.keys():
+        found[stem] = images[0] / f"{stem}.jpg"
+    photos = [Photo(path.name, path, parse_words(texts[stem], parse)) for stem, path in found.items()]
+    return Parsed(tuple(sorted(photos, key=lambda photo: photo.id)))
+
+
+def parse(root: Path, layout: dict) -> Parsed:
+    """Read one split of ICDAR 2015; ``layout`` holds lists of folders, ``images`` and ``annotations``."""
+    return parse_folders([root / name for name in layout["images"]], [root / name for name in layout["annotations"]])

@@ -1,0 +1,154 @@
+"""The retrieval protocol as data: how queries are chosen from annotated words, and what is relevant to them.
+
+A protocol is the ``protocol`` mapping of a split in a manifest; only this module interprets it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files import sha256_file
+from .text_lines import read_lines
+from .types import Parsed, ParseError, Photo, Queries, Word
+
+WORD_PROTOCOL: dict[str, Any] = {
+    "relevance": "word",
+    "normalise": {"fold": "casefold"},
+    "queries": {"rule": "every"},
+    "summary": "every distinct word, case-folded",
+}
+"""The field's common ground: a photograph is relevant when it contains the query word, case-folded."""
+
+
+def normalise(text: str, protocol: dict[str, Any]) -> str:
+    """Return ``text`` as the protocol compares it: composed (NFC), unquoted, folded, marks removed."""
+    rules = protocol.get("normalise", {})
+    text = unicodedata.normalize("NFC", text).strip()
+    if rules.get("unquote") and len(text) >= 2 and text[0] == text[-1] == "'":
+        text = text[1:-1]
+    if fold := rules.get("fold"):
+        text = text.lower() if fold == "lower" else text.casefold()
+    return text.translate({ord(character): None for character in rules.get("remove", "")}).strip()
+
+
+def tokens(word: Word, protocol: dict[str, Any]) -> list[str]:
+    """Return the query words that an annotated word stands for: none for don't-cares and other scripts."""
+    scripts = protocol.get("scripts")
+    if word.ignore or (scripts and word.script not in scripts):
+        return []
+    text = normalise(word.text, protocol)
+    parts = text.split() if protocol.get("normalise", {}).get("split") else [text]
+    low, high = protocol.get("min_length", 1), protocol.get("max_length", 10**6)
+    return [part for part in parts if low <= len(part) <= high]
+
+
+def photo_tokens(photo: Photo, protocol: dict[str, Any]) -> list[str]:
+    """Return the query words of a photograph, repeated where the word stands more than once."""
+    return [token for word in photo.words for token in tokens(word, protocol)]
+
+
+def rank_words(photos: Iterable[Photo], protocol: dict[str, Any]) -> list[tuple[str, int]]:
+    """Rank the words of a split by number of photographs or instances; ties alphabetically, by code point.
+
+    Returns:
+        ``(word, count)``, most frequent first; ``protocol["queries"]["rank"]`` says what is counted.
+    """
+    by_instance = protocol["queries"].get("rank") == "instances"
+    counts: Counter[str] = Counter()
+    for photo in photos:
+        found = photo_tokens(photo, protocol)
+        counts.update(found if by_instance else set(found))
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def queries_for(texts: Sequence[str], photos: Sequence[Photo], protocol: dict[str, Any] | None = None) -> Queries:
+    """Make queries of given texts over any photographs with words; relevant by comparing words.
+
+    Args:
+        texts: Q query texts.
+        photos: N photographs.
+        protocol: a manifest's protocol; by default the field's common one (:data:`WORD_PROTOCOL`).
+
+    Returns:
+        Queries with ``texts`` unchanged; one without a relevant photograph stays, with an all-False row.
+    """
+    protocol = protocol or WORD_PROTOCOL
+    rows: dict[str, list[int]] = {}
+    for row, text in enumerate(texts):
+        rows.setdefault(normalise(text, protocol), []).append(row)
+    relevant = np.zeros((len(texts), len(photos)), dtype=bool)
+    for column, photo in enumerate(photos):
+        for token in set(photo_tokens(photo, protocol)):
+            for row in rows.get(token, ()):
+                relevant[row, column] = True
+    return Queries(tuple(texts), relevant, protocol.get("summary", "by word"))
+
+
+def read_frozen(path: Path, sha256: str | None = None) -> list[str]:
+    """Read a frozen query list: one query a line, ``#`` starts a comment line.
+
+    Raises:
+        ParseError: the file differs from the one whose hash the manifest holds, or repeats a query.
+    """
+    if sha256 and sha256_file(path) != sha256:
+        raise ParseError(path, None, "the frozen query list is not the one of the manifest (its SHA-256 differs)")
+    texts: list[str] = []
+    for number, line in read_lines(path):
+        if line.startswith("# ") or line == "#":
+            continue
+        if line in texts:
+            raise ParseError(path, number, f"{line!r} occurs twice")
+        texts.append(line)
+    return texts
+
+
+def build_queries(parsed: Parsed, protocol: dict[str, Any], folder: Path, name: str = "") -> Queries:
+    """Make the queries of a split by its manifest's protocol.
+
+    A query without any relevant photograph has no average precision: it is left out, with a warning, which
+    happens where a frozen list meets a part of its set.
+
+    Args:
+        parsed: what the parser returned.
+        protocol: the manifest's protocol for the split.
+        folder: the folder of the manifests, for frozen lists.
+        name: the set's name for messages.
+
+    Raises:
+        ParseError: the protocol needs listed queries, and the files list none.
+    """
+    rule, photos = protocol["queries"]["rule"], parsed.photos
+    if rule == "listed" and parsed.listed is None:
+        # Rendered training sets may list no queries: then every word is one.
+        rule = "every"
+    groups: dict[str, tuple[str, ...]] = {}
+    if rule == "listed":
+        texts, groups = list(parsed.listed), parsed.groups
+        column = {photo.id: index for index, photo in enumerate(photos)}
+        relevant = np.zeros((len(texts), len(photos)), dtype=bool)
+        for row, text in enumerate(texts):
+            relevant[row, [column[identity] for identity in parsed.listed[text]]] = True
+    else:
+        if rule == "frozen":
+            texts = read_frozen(folder / protocol["queries"]["file"], protocol["queries"].get("sha256"))
+        elif rule == "top":
+            texts = [word for word, _ in rank_words(photos, protocol)[: protocol["queries"]["count"]]]
+        else:
+            texts = sorted(word for word, _ in rank_words(photos, protocol))
+        relevant = queries_for(texts, photos, protocol).relevant
+    answered = relevant.any(axis=1)
+    if not answered.all():
+        lost = [text for text, kept in zip(texts, answered, strict=True) if not kept]
+        shown = ", ".join(lost[:5]) + (" ..." if len(lost) > 5 else "")
+        warnings.warn(f"{name}: {len(lost)} queries without a relevant photograph left out: {shown}", stacklevel=3)
+        texts = [text for text, kept in zip(texts, answered, strict=True) if kept]
+        relevant = relevant[answered]
+    members = {key: np.array([text in set(group) for text in texts], dtype=bool) for key, group in groups.items()}
+    return Queries(tuple(texts), relevant, protocol["summary"], members)

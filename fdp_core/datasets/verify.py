@@ -1,0 +1,151 @@
+"""Is a set there, whole and undamaged? Presence, counts against the manifest, hashes, every image read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..files import sha256_file
+from ..geometry import CorruptImage, open_image
+from . import parse_icdar, parse_iiit, parse_mini, parse_mlt, parse_svt
+from .download import FetchError
+from .fetch import read_record
+from .manifest import Manifest, manifest
+from .protocol import build_queries
+from .types import Parsed, ParseError
+
+PARSERS = {
+    "icdar": parse_icdar.parse,
+    "iiit": parse_iiit.parse,
+    "mini": parse_mini.parse,
+    "mlt": parse_mlt.parse,
+    "svt": parse_svt.parse,
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found about one split.
+
+    Attributes:
+        name: the set.
+        split: the split.
+        status: ``"present"``, ``"missing"`` or ``"damaged"``.
+        folder: where it is or should be.
+        problems: one line each; empty when present.
+        counts: ``photographs``, ``words``, ``legible``, ``queries`` as found.
+    """
+
+    name: str
+    split: str
+    status: str
+    folder: Path
+    problems: tuple[str, ...]
+    counts: dict[str, int]
+
+
+def parse_split(source: Manifest, split: str, root: Path | None = None) -> Parsed:
+    """Read a split with the parser that its manifest names."""
+    return PARSERS[source.data["parser"]](source.folder(root), source.split(split)[1]["layout"])
+
+
+def count(parsed: Parsed) -> dict[str, int]:
+    """Count photographs, words and legible words of a split."""
+    words = [word for photo in parsed.photos for word in photo.words]
+    return {
+        "photographs": len(parsed.photos),
+        "words": len(words),
+        "legible": sum(not word.ignore for word in words),
+    }
+
+
+def verify(
+    name: str,
+    split: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    quick: bool = False,
+    progress: bool = False,
+) -> list[Check]:
+    """Check a set as it lies on disk.
+
+    Args:
+        name: name or alias.
+        split: one split, or all by default.
+        root: the data folder; ``FDP_DATA`` or ``./data`` by default.
+        quick: presence, annotations and counts only; no hashes, no decoding.
+        progress: show a bar while images are read.
+
+    Returns:
+        One :class:`Check` for each split.
+    """
+    source = manifest(name)
+    root = Path(root) if root else None
+    parts = [source.split(split)[0]] if split else list(source.data["splits"])
+    return [_verify_split(source, part, root, quick, progress) for part in parts]
+
+
+def _verify_split(source: Manifest, split: str, root: Path | None, quick: bool, progress: bool) -> Check:
+    folder, facts = source.folder(root), source.split(split)[1]
+
+    def check(status: str, problems: list[str], counts: dict[str, int]) -> Check:
+        return Check(source.name, split, status, folder, tuple(problems), counts)
+
+    if lacking := source.lacking(split, root):
+        return check("missing", [f"{part} is not there" for part in lacking], {})
+    try:
+        parsed = parse_split(source, split, root)
+        queries = build_queries(parsed, facts["protocol"], source.path.parent, source.name)
+    except (ParseError, OSError) as error:
+        return check("damaged", [str(error)], {})
+    counts = count(parsed) | {"queries": len(queries)}
+    problems = [
+        f"{counts[key]:,} {key}, {facts[key]:,} expected"
+        for key in counts
+        if key in facts and facts[key] != counts[key]
+    ]
+    absent = [photo.id for photo in parsed.photos if not photo.path.is_file()]
+    problems += [f"image {identity} is not there" for identity in absent]
+    if not quick:
+        known = _known_hashes(source, folder, problems)
+        paths = [photo.path for photo in parsed.photos if photo.path.is_file()]
+        for path in tqdm(paths, desc=f"{source.name}/{split}", unit="image", disable=not progress):
+            fault = _fault(path, known.get(path.relative_to(folder).as_posix()))
+            if fault:
+                problems.append(fault)
+    return check("damaged" if problems else "present", problems, counts)
+
+
+def _known_hashes(source: Manifest, folder: Path, problems: list[str]) -> dict[str, str]:
+    """Return path -> SHA-256 as shipped or as noted when it was unpacked; checks all but images at once."""
+    sums: dict[str, Any] = {}
+    try:
+        sums = read_record(folder)["files"]
+    except FetchError as error:
+        problems.append(str(error))
+    listing = folder / "SHA256SUMS"
+    if listing.is_file():
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            digest, _, name = line.partition("  ")
+            sums[name.removeprefix("./")] = digest
+    elif source.shipped:
+        problems.append("SHA256SUMS is not there")
+    for name, digest in sums.items():
+        path = folder / name
+        if path.suffix.lower() in (".json", ".xml", ".txt", ".mat") and path.is_file() and sha256_file(path) != digest:
+            problems.append(f"{name} has changed since it was {'shipped' if source.shipped else 'unpacked'}")
+    return sums
+
+
+def _fault(path: Path, digest: str | None) -> str:
+    if digest:
+        return "" if sha256_file(path) == digest else f"image {path.name} has changed (its SHA-256 differs)"
+    try:
+        open_image(path)
+    except CorruptImage as error:
+        return str(error)
+    return ""

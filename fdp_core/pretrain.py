@@ -1,0 +1,293 @@
+"""Pre-trains ``mini``, the compact CLIP, from scratch on rendered scenes: words, pictures and their names.
+
+    python -m fdp_core.pretrain --out runs/mini --steps 3600
+
+Contrastive image-text learning at two levels, over the same texts: a whole scene against every word and picture
+name in it (CLIP's attention pool, multi-positive), and each drawn word against its own spelling (the pool's value
+and output projections averaged over the word's cells, as RegionCLIP pools regions). Hard negatives are misspellings
+of the batch's words. One linear head on the joint space, shared by both towers and thrown away afterwards, predicts
+which letter stands where (PHOC): without it the contrastive loss stays at chance for a long time. Interrupt at any time: the same command goes on where it stopped, to the same result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fdp_core import backbones, fonts, lexicon, spelling, synth
+from fdp_core.files import atomic_write_bytes
+
+MEAN, STD = (0.45, 0.45, 0.45), (0.27, 0.27, 0.27)
+MINI = {
+    "embed_dim": 256,
+    "vision_cfg": {"layers": [1, 2, 4, 2], "width": 20, "image_size": 224},
+    "text_cfg": {"context_length": 64, "vocab_size": 128, "width": 192, "heads": 6, "layers": 4},
+    "mean": MEAN,
+    "std": STD,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the result of a pre-training run."""
+
+    steps: int = 3600
+    batch_scenes: int = 24  # scenes a step
+    size: int = 224  # side of a scene, pixels
+    lr: float = 1.5e-3
+    warmup: int = 200
+    weight_decay: float = 0.05
+    ema: float = 0.998
+    easy_steps: int = 400  # curriculum: until here the least letter height falls from 14 px to 8 px
+    global_weight: float = 0.5  # weight of the whole-scene term
+    spelling_weight: float = 1.0  # weight of the letters-and-places term
+    negatives: float = 0.5  # misspellings added, as a share of the batch's words
+    seed: int = 0
+
+
+class Scenes(torch.utils.data.Dataset):
+    """Batch number i is rendered from (seed, i) alone, so a resumed run sees what an unbroken one sees."""
+
+    def __init__(self, recipe: Recipe, backgrounds: str | None):
+        self.recipe, self.folder, self.renderer = recipe, backgrounds, None
+
+    def __len__(self) -> int:
+        return self.recipe.steps
+
+    def __getitem__(self, step: int):
+        if self.renderer is None:  # once a worker
+            cv2.setNumThreads(1)
+            photos = synth.load_backgrounds(self.folder) if self.folder else []
+            self.renderer = synth.Renderer(fonts.find_fonts(), fonts.find_icon_font(), photos)
+        r = self.recipe
+        rng = np.random.default_rng([r.seed, step])
+        ease = max(0.0, 1 - step / max(r.easy_steps, 1))
+        low = 8.0 * (14 / 8) ** ease
+        grid = r.size // backbones.STRIDE
+        images, owners, texts, cells, is_word = [], [], [], [], []
+        for b in range(r.batch_scenes):
+            scene = self.renderer.scene(rng, r.size, heights=(low, 55.0), hard=1 - 0.7 * ease)
+            images.append(scene.image)
+            for drawn, kind in [(w, True) for w in scene.words] + [(p, False) for p in scene.pictures]:
+                if not drawn.visible:
+                    continue
+                owners.append(b)
+                texts.append(drawn.text.lower())
+                cells.append(cell_weights(drawn.polygon, r.size, grid))
+                is_word.append(kind)
+        negatives = [lexicon.mutate(rng, t) for t, w in zip(texts, is_word, strict=True) if w and rng.random() < r.negatives]
+        vocabulary = sorted(set(texts) | {n for n in negatives if n})
+        index = {text: i for i, text in enumerate(vocabulary)}
+        return {
+            "images": torch.from_numpy(np.stack(images)),
+            "owners": torch.tensor(owners),
+            "labels": torch.tensor([index[t] for t in texts]),
+            "is_word": torch.tensor(is_word),
+            "spelling": torch.from_numpy(np.stack([spelling.pyramid(t) for t in vocabulary])),
+            "cells": torch.from_numpy(np.stack(cells)),
+            "vocabulary": vocabulary,
+        }
+
+
+def cell_weights(polygon: np.ndarray, size: int, grid: int) -> np.ndarray:
+    """Return the share of a polygon in each cell, float32 [grid * grid], sum 1."""
+    fine = np.zeros((size // 4, size // 4), np.uint8)
+    cv2.fillPoly(fine, [np.round(polygon / 4 - 0.5).astype(np.int32)], 1)
+    share = fine.reshape(grid, size // 4 // grid, grid, -1).mean((1, 3)).astype(np.float32).ravel()
+    return share / share.sum()
+
+
+def contrastive(features: Tensor, texts: Tensor, positive: Tensor, scale: Tensor) -> Tensor:
+    """Multi-positive symmetric cross-entropy: each positive competes with the negatives, not with other positives.
+
+    Args:
+        features: [N, D] unit-norm. texts: [T, D] unit-norm. positive: bool [N, T]. scale: the logit scale.
+
+    Returns:
+        The mean of both directions, a scalar; rows and columns without a positive count only as negatives.
+    """
+    logits = scale * features @ texts.T
+
+    def one_way(z: Tensor, match: Tensor) -> Tensor:
+        rest = z.masked_fill(match, -torch.inf).logsumexp(1, keepdim=True)
+        loss = F.softplus(rest - z)  # -log(e^z / (e^z + negatives)), per positive
+        has = match.any(1)
+        return ((loss * match).sum(1) / match.sum(1).clamp(min=1))[has].mean()
+
+    return 0.5 * (one_way(logits, positive) + one_way(logits.T, positive.T))
+
+
+def forward(clip: nn.Module, head: nn.Module, batch: dict, tokenizer, device: str) -> dict[str, Tensor]:
+    """Return the named loss terms of one batch and the share of words whose own spelling scores best."""
+    mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
+    x = ((batch["images"].to(device).float() / 255 - mean) / std).permute(0, 3, 1, 2)
+    visual, pool = clip.visual, clip.visual.attnpool
+    x = visual.stem(x.contiguous(memory_format=torch.channels_last))
+    feats = visual.layer4(visual.layer3(visual.layer2(visual.layer1(x))))  # [B, C, G, G]
+    flat = feats.flatten(2).transpose(1, 2)  # [B, L, C]
+    owners, labels = batch["owners"].to(device), batch["labels"].to(device)
+    regions = torch.einsum("nl,nlc->nc", batch["cells"].to(device), flat[owners])  # v and c are linear: pool first
+    regions = F.normalize(pool.c_proj(pool.v_proj(regions)), dim=-1)
+    tokens = tokenizer(batch["vocabulary"])
+    tokens = tokens[:, : int((tokens == tokenizer.end).int().argmax(1).max()) + 1].to(device)  # causal: cutting is exact
+    texts = F.normalize(encode_text(clip, tokens), dim=-1)
+    scale = clip.logit_scale.exp().clamp(max=100)
+    own = F.one_hot(labels, len(texts)).bool()
+    scene_has = torch.zeros(len(x), len(texts), dtype=torch.bool, device=device)
+    scene_has[owners, labels] = True
+    scenes = F.normalize(pool(feats), dim=-1)
+    with torch.no_grad():
+        hit = ((regions @ texts.T).argmax(1) == labels).float().mean()
+    bits = batch["spelling"].to(device)
+    words = batch["is_word"].to(device)
+    return {
+        "spelling": 0.5 * (letters(head(10 * texts), bits) + letters(head(10 * regions[words]), bits[labels[words]])),
+        "words": contrastive(regions, texts, own, scale),
+        "scenes": contrastive(scenes, texts, scene_has, scale),
+        "accuracy": hit,
+    }
+
+
+def letters(logits: Tensor, bits: Tensor) -> Tensor:
+    """Binary cross-entropy summed over the [N, 360] places, per letter that is there: a scalar around 1 at first."""
+    return F.binary_cross_entropy_with_logits(logits, bits, reduction="sum") / bits.sum().clamp(min=1)
+
+
+def encode_text(clip: nn.Module, tokens: Tensor) -> Tensor:
+    """Encode tokens int64 [N, L] cut to length L; same as CLIP's ``encode_text`` at full length, returns [N, D]."""
+    length = tokens.shape[1]
+    x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
+    x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
+    return x[torch.arange(len(x)), tokens.argmax(1)] @ clip.text_projection
+
+
+def train(out: Path, recipe: Recipe, backgrounds: str | None, device: str, workers: int, stop_at: int | None = None) -> None:
+    """Run or resume pre-training; writes ``state.safetensors``, ``log.jsonl`` and ``mini.safetensors`` (EMA, fp16) to ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    clip = backbones.build_mini(MINI).to(device).to(memory_format=torch.channels_last)
+    head = nn.Linear(MINI["embed_dim"], spelling.SIZE).to(device)
+    nn.init.constant_(head.bias, -3.0)  # few places hold a given letter
+    ema = {k: v.detach().clone().float() for k, v in clip.state_dict().items()}
+    both = [*clip.parameters(), *head.parameters()]
+    matrices, rest = [p for p in both if p.ndim >= 2], [p for p in both if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))
+    first = _resume(out, recipe, clip, head, ema, optimiser)
+    tokenizer = backbones.CharTokenizer(MINI["text_cfg"]["context_length"])
+    data = torch.utils.data.Subset(Scenes(recipe, backgrounds), range(first, recipe.steps))
+    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None)
+    clip.train()
+    began, seen = time.time(), 0
+    step = first
+    try:
+        for step, batch in enumerate(loader, start=first):
+            lr = recipe.lr * min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+            for group in optimiser.param_groups:
+                group["lr"] = lr
+            terms = forward(clip, head, batch, tokenizer, device)
+            loss = terms["words"] + recipe.global_weight * terms["scenes"] + recipe.spelling_weight * terms["spelling"]
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(both, 1.0)
+            optimiser.step()
+            _average(ema, clip, min(recipe.ema, (step + 1) / (step + 10)))
+            seen += len(batch["labels"])
+            if step % 25 == 0:
+                line = {"step": step, "lr": lr, "words_seen": seen, "seconds": round(time.time() - began, 1)}
+                line |= {k: round(float(v.detach()), 4) for k, v in terms.items()}
+                with open(out / "log.jsonl", "a", encoding="utf-8") as log:
+                    log.write(json.dumps(line) + "\n")
+                print(line, flush=True)
+            if (step + 1) % 250 == 0:
+                _save(out, recipe, clip, head, ema, optimiser, step + 1)
+            if stop_at and step + 1 >= stop_at:
+                break
+        step += 1
+    except KeyboardInterrupt:
+        print("Interrupted: the last saved step is kept; run the same command to go on.")
+        return
+    _save(out, recipe, clip, head, ema, optimiser, step)
+
+
+@torch.no_grad()
+def _average(ema: dict[str, Tensor], clip: nn.Module, decay: float) -> None:
+    for key, value in clip.state_dict().items():
+        if value.dtype.is_floating_point:
+            ema[key].lerp_(value.float(), 1 - decay)
+        else:
+            ema[key].copy_(value)
+
+
+def _save(out: Path, recipe: Recipe, clip: nn.Module, head: nn.Module, ema: dict[str, Tensor], optimiser, step: int) -> None:
+    """Write the training state and the shippable weights, each in one piece or not at all."""
+    state = {f"model.{k}": v for k, v in clip.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
+    state |= {f"head.{k}": v for k, v in head.state_dict().items()}
+    for i, slots in optimiser.state_dict()["state"].items():
+        state |= {f"adam.{i}.{k}": v for k, v in slots.items()}
+    state = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    meta = {"recipe": json.dumps(asdict(recipe)), "step": str(step)}
+    atomic_write_bytes(out / "state.safetensors", safetensors.torch.save(state, meta))
+    half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in ema.items()}
+    half = {k: v.cpu().contiguous() for k, v in half.items() if k != "attn_mask"}
+    meta = {"config": json.dumps(MINI), "recipe": json.dumps(asdict(recipe)), "step": str(step)}
+    atomic_write_bytes(out / "mini.safetensors", safetensors.torch.save(half, meta))
+
+
+def _resume(out: Path, recipe: Recipe, clip: nn.Module, head: nn.Module, ema: dict[str, Tensor], optimiser) -> int:
+    path = out / "state.safetensors"
+    if not path.exists():
+        return 0
+    with safetensors.safe_open(path, "pt") as file:
+        meta = file.metadata()
+        if json.loads(meta["recipe"]) != asdict(recipe):
+            raise ValueError(f"{path} was made with another recipe: {meta['recipe']}. Use another --out or the same options.")
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    clip.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    head.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("head.")})
+    for key in ema:
+        ema[key].copy_(tensors[f"ema.{key}"])
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("adam."):
+            _, i, name = key.split(".", 2)
+            slots.setdefault(int(i), {})[name] = value
+    full = optimiser.state_dict()
+    full["state"] = slots
+    optimiser.load_state_dict(full)
+    return int(meta["step"])
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing run is resumed")
+    parser.add_argument("--backgrounds", help="folder of photographs without text; default: $FDP_DATA/bsds500 if there")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=1, help="rendering processes")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's default")
+    for name, value in asdict(Recipe()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    bsds = Path(os.environ.get("FDP_DATA", "data")) / "bsds500"
+    folder = args.backgrounds or (str(bsds) if bsds.is_dir() else None)
+    recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
+    train(args.out, recipe, folder, args.device, args.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+"""Search photographs by text: features on disk with their ids and their model's hash (defect E5)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from fdp_core import baselines
+from fdp_core.datasets.folder import load_folder
+from fdp_core.files import atomic_write_bytes, sha256_file
+
+_FORMAT = "fdp-index-1"
+
+
+class CorruptIndex(ValueError):
+    """An index file cannot be read; the message names it."""
+
+
+class StaleIndex(ValueError):
+    """An index was made by another model or from other photographs."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One found photograph: ``rank`` from 1, ``score`` the cosine, ``row`` its place in the index."""
+
+    rank: int
+    row: int
+    id: str
+    path: Path
+    score: float
+
+
+def _as_system(model: Any, **options: Any) -> Any:
+    """Return a system for a model: itself, or what :func:`fdp_core.baselines.fdp` makes of it."""
+    return model if hasattr(model, "encode_gallery") else baselines.fdp(model, **options)
+
+
+def contents_hash(paths: list[Path] | tuple[Path, ...], ids: list[str] | tuple[str, ...]) -> str:
+    """Return the sha256 of the photographs' ids and contents; a missing file counts as such."""
+    digest = hashlib.sha256()
+    for name, path in zip(ids, paths, strict=True):
+        try:
+            content = sha256_file(path)
+        except OSError:
+            content = "missing"
+        digest.update(f"{name}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+@dataclass
+class Index:
+    """Photographs as vectors.
+
+    Attributes:
+        features: [N, D] float32, unit norm.
+        ids: N ids, unique.
+        paths: N files.
+        model_hash: names everything that the vectors depend on.
+        contents: hash of ids and contents of all photographs that the index was asked to hold.
+        unreadable: ids of photographs that could not be read and are not in the index.
+        may_show: may the photographs be shown in public?
+        system: encodes the queries; it is not saved.
+    """
+
+    features: np.ndarray
+    ids: tuple[str, ...]
+    paths: tuple[Path, ...]
+    model_hash: str
+    contents: str = ""
+    unreadable: tuple[str, ...] = ()
+    may_show: bool = False
+    system: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.features)
+        if self.features.ndim != 2 or len(self.ids) != count or len(self.paths) != count:
+            raise ValueError(
+                f"features {self.features.shape}, {len(self.ids)} ids and {len(self.paths)} paths do not fit."
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def build(cls, model: Any, photographs: Any, **options: Any) -> Index:
+        """Encode photographs.
+
+        Args:
+            model: an FDP model or any embedding system.
+            photographs: a :class:`fdp_core.datasets.Gallery` or a folder; in a folder every image file is
+                taken.
+            options: ``cache_dir``, ``batch_size``, ``progress`` where the model is no system yet.
+
+        Returns:
+            The index. Photographs that cannot be read are left out and stand in ``unreadable``; a warning
+            names them.
+
+        Raises:
+            DatasetMissing: the folder is not there or holds no photograph.
+            ValueError: none of the photographs can be read.
+        """
+        gallery = load_folder(photographs) if isinstance(photographs, (str, Path)) else photographs
+        system = _as_system(model, **options)
+        ids, paths = [p.id for p in gallery.photos], [Path(p.path) for p in gallery.photos]
+        contents = contents_hash(paths, ids)
+        features = np.asarray(system.encode_gallery(gallery), np.float32)
+        good = ~np.isnan(features).any(axis=1)
+        return cls(
+            features=np.ascontiguousarray(features[good]),
+            ids=tuple(name for name, fine in zip(ids, good) if fine),
+            paths=tuple(path for path, fine in zip(paths, good) if fine),
+            model_hash=system.model_hash,
+            contents=contents,
+            unreadable=tuple(name for name, fine in zip(ids, good) if not fine),
+            may_show=gallery.may_show,
+            system=system,
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the index as one safetensors file, whole or not at all; paths are kept as they are."""
+        described = {
+            "format": _FORMAT,
+            "model_hash": self.model_hash,
+            "contents": self.contents,
+            "ids": json.dumps(self.ids),
+            "paths": json.dumps([str(p) for p in self.paths]),
+            "unreadable": json.dumps(self.unreadable),
+            "may_show": json.dumps(self.may_show),
+            "sha256": hashlib.sha256(np.ascontiguousarray(self.features, "<f4").tobytes()).hexdigest(),
+        }
+        tensors = {"features": np.ascontiguousarray(self.features, np.float32)}
+        return atomic_write_bytes(path, safetensors.numpy.save(tensors, metadata=described))
+
+    @classmethod
+    def load(cls, path: str | Path, model: Any = None) -> Index:
+        """Read an index.
+
+        Args:
+            path: the file.
+            model: an FDP model or system to encode queries with; it must be the one that made the index.
+
+        Returns:
+            The index.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CorruptIndex: the file is damaged or no index.
+            StaleIndex: the model is another one.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"There is no index {path}. Make it with Index.build(model, folder).save({path.name!r})."
+            )
+        again = "Delete it and build it again."
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                described = file.metadata() or {}
+                if described.get("format") != _FORMAT:
+                    raise CorruptIndex(f"{path} is no index of this version ({_FORMAT}). {again}")
+                features = file.get_tensor("features")
+            fields = {key: json.loads(described[key]) for key in ("ids", "paths", "unreadable", "may_show")}
+            if hashlib.sha256(np.ascontiguousarray(features, "<f4").tobytes()).hexdigest() != described["sha256"]:
+                raise CorruptIndex(f"{path} is damaged: the features do not have their hash. {again}")
+            index = cls(
+                features=features,
+                ids=tuple(fields["ids"]),
+                paths=tuple(Path(p) for p in fields["paths"]),
+                model_hash=described["model_hash"],
+                contents=described["contents"],
+                unreadable=tuple(fields["unreadable"]),
+                may_show=bool(fields["may_show"]),
+            )
+        except CorruptIndex:
+            raise
+        except (safetensors.SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+            raise CorruptIndex(f"{path} is damaged or no index: {error}. {again}") from error
+        if model is not None:
+            index.system = _as_system(model)
+            if index.system.model_hash != index.model_hash:
+                raise StaleIndex(
+                    f"{path} was made by another model ({index.model_hash[:8]}, not {index.system.model_hash[:8]}): "
+                    "its scores would mean nothing. Build it again with this model."
+                )
+        return index
+
+    def check(self, photographs: Any) -> None:
+        """Compare the index with photographs as they are now.
+
+        Raises:
+            StaleIndex: a photograph was added, removed or changed since.
+        """
+        gallery = load_folder(photographs) if isinstance(photographs, (str, Path)) else photographs
+        ids = [p.id for p in gallery.photos]
+        if contents_hash([Path(p.path) for p in gallery.photos], ids) == self.contents:
+            return
+        known = {*self.ids, *self.unreadable}
+        added, gone = sorted(set(ids) - known), sorted(known - set(ids))
+        parts = [f"{len(added)} new ({added[0]}, ...)"] if added else []
+        parts += [f"{len(gone)} gone ({gone[0]}, ...)"] if gone else []
+        raise StaleIndex(f"The photographs changed since the index was built: {', '.join(parts) or 'other contents'}.")
+
+    def scores(self, text: str) -> np.ndarray:
+        """Return the cosine of every photograph with a query: [N] float32.
+
+        Raises:
+            ValueError: the query is empty or the index has no model.
+        """
+        if not text.strip():
+            raise ValueError("The query is empty; type a word or a phrase.")
+        if self.system is None:
+            raise ValueError("This index has no model to encode queries with: load it with Index.load(path, model).")
+        query = np.asarray(self.system.encode_queries([text]))[0]
+        return (self.features.astype(np.float64) @ query.astype(np.float64)).astype(np.float32)
+
+    def search(self, text: str, k: int = 10) -> list[Hit]:
+        """Find the k photographs with the highest cosine, exactly; equal scores in the order of ids.
+
+        Args:
+            text: a word or a phrase.
+            k: how many, at least 1; at most all come back.
+
+        Returns:
+            Hits, best first.
+        """
+        scores = self.scores(text)
+        return [
+            Hit(rank, row, self.ids[row], self.paths[row], float(scores[row]))
+            for rank, row in enumerate(top_rows(scores, self.ids, k), start=1)
+        ]
+
+
+def top_rows(scores: np.ndarray, ids: tuple[str, ...] | list[str], k: int) -> list[int]:
+    """Return the rows of the k highest scores, best first, equal scores in the order of ids, without sorting
+    all.
+
+    Args:
+        scores: [N] float.
+        ids: N names.
+        k: at least 1.
+
+    Raises:
+        ValueError: k is not positive.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}; expected 1 or more.")
+    rows = np.arange(len(scores))
+    if k < len(scores):
+        border = np.partition(scores, len(scores) - k)[len(scores) - k]
+        rows = np.flatnonzero(scores >= border)  # all that tie with the last place: ids decide among them
+    order = np.lexsort((np.array([ids[row] for row in rows]), -scores[rows]))
+    return [int(row) for row in rows[order][:k]]
+
+
+def open_index(model: Any, photographs: Any, path: str | Path | None = None, **options: Any) -> Index:
+    """Load the index at a path if it fits the model and the photographs as they are now; else build and save
+    it.
+
+    Args:
+        model: an FDP model or any embedding system.
+        photographs: a gallery or a folder.
+        path: the index file; None keeps the index in memory.
+        options: as in :meth:`Index.build`.
+
+    Returns:
+        An index that fits both.
+    """
+    system = _as_system(model, **options)
+    gallery = load_folder(photographs) if isinstance(photographs, (str, Path)) else photographs
+    if path is not None and Path(path).is_file():
+        try:
+            index = Index.load(path, system)
+            index.check(gallery)
+        except (CorruptIndex, StaleIndex) as reason:
+            warnings.warn(f"The index is built again. {reason}", stacklevel=2)
+        else:
+            folder = {photo.id: Path(photo.path) for photo in gallery.photos}
+            index.paths = tuple(folder[name] for name in index.ids)  # the photographs may have moved as a whole
+            return index
+    index = Index.build(system, gallery)
+    if path is not None:
+        index.save(path)
+    return index

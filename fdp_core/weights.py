@@ -1,0 +1,146 @@
+"""Where a backbone's weights come from: the shipped file, OpenAI's hash-checked files, or a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import open_clip
+import safetensors
+import torch
+from open_clip.model import CLIP
+from open_clip.pretrained import download_pretrained_from_url, get_pretrained_url
+from torch import Tensor, nn
+
+from fdp_core.tokenizer import CharTokenizer
+
+MINI_WEIGHTS = Path(__file__).parent / "assets" / "mini.safetensors"
+
+
+class WeightsMissing(FileNotFoundError):
+    """A backbone's weights are not on this machine and could not be fetched."""
+
+
+def build_mini(config: dict) -> CLIP:
+    """Build the untrained compact CLIP (attention-pool ResNet + causal character-level text tower).
+
+    Args:
+        config: ``{"embed_dim": int, "vision_cfg": {"layers": 4 ints, "width", "image_size", ...}, "text_cfg":
+            {"context_length", "width", "heads", "layers", ...}}``, as open_clip spells them; other keys are
+            ignored.
+
+    Returns:
+        An ``open_clip.model.CLIP`` in float32 with random weights from torch's global generator.
+
+    Raises:
+        ValueError: the vision tower is not a ResNet with an attention pool, or the vocabulary is not the
+            tokenizer's.
+    """
+    vision, text = dict(config["vision_cfg"]), dict(config["text_cfg"])
+    if not isinstance(vision.get("layers"), list | tuple) or len(vision["layers"]) != 4:
+        raise ValueError(
+            f"vision_cfg.layers is {vision.get('layers')!r}; expected four block counts, for a ResNet "
+            "with an attention pool."
+        )
+    vision["layers"] = tuple(vision["layers"])
+    if text.setdefault("vocab_size", CharTokenizer.vocab_size) != CharTokenizer.vocab_size:
+        raise ValueError(
+            f"text_cfg.vocab_size is {text['vocab_size']}; expected {CharTokenizer.vocab_size}, the "
+            "character tokenizer's."
+        )
+    return CLIP(embed_dim=config["embed_dim"], vision_cfg=vision, text_cfg=text, quick_gelu=False)
+
+
+def read_mini(path: str | Path) -> tuple[CLIP, dict]:
+    """Read a compact CLIP with its configuration from a safetensors file.
+
+    Raises:
+        WeightsMissing: there is no such file.
+        ValueError: the file is damaged or is not such a file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsMissing(
+            f"The weights of backbone 'mini' are missing: looked for {path}. They come with the package: "
+            "reinstall it, or make them with `python -m fdp_core.pretrain`."
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            config = json.loads((file.metadata() or {})["config"])
+            state = {name: file.get_tensor(name).float() for name in file.keys()}
+        clip = build_mini(config)
+        clip.load_state_dict(state)
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"{path} does not hold the weights of a compact CLIP, or is damaged ({error}). "
+            "Reinstall the package."
+        ) from error
+    return clip, config
+
+
+def read_openai(name: str, cache_dir: str | Path | None) -> tuple[CLIP, str]:
+    """Read OpenAI's weights through open_clip, fetching them first where they are missing.
+
+    Args:
+        name: an OpenAI ResNet, e.g. "RN50".
+        cache_dir: folder of the files; None is open_clip's own, ~/.cache/clip.
+
+    Returns:
+        (the CLIP in float32, the sha256 of its file, which is checked at each call).
+
+    Raises:
+        WeightsMissing: the file is not there, or damaged, and cannot be fetched.
+    """
+    url = get_pretrained_url(name, "openai")
+    folder = Path(cache_dir) if cache_dir else Path("~/.cache/clip").expanduser()
+    file, expected = folder / url.rsplit("/", 1)[-1], url.split("/")[-2]
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            # checks the sha256 of what is there, fetches when it has to, checks again
+            download_pretrained_from_url(url, cache_dir=str(folder))
+    except (OSError, RuntimeError) as error:
+        damaged = any("SHA256" in str(warning.message) for warning in caught)
+        state = "is damaged (its sha256 differs)" if damaged else "is not there"
+        raise WeightsMissing(
+            f"The OpenAI weights of backbone {name} could not be had: {file} {state}, and fetching them "
+            f"failed ({error}). Either go on line and run this again, or put the file from {url} "
+            f"(sha256 {expected}) there. The backbone 'mini' needs no download."
+        ) from error
+    return open_clip.load_openai_model(str(file), precision="fp32", device="cpu"), expected
+
+
+def state_hash(state: dict[str, Tensor]) -> str:
+    """Return the sha256 (hex) of tensors: names, types, shapes, values; order and device do not matter."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def randomise_batch_norm(module: nn.Module, seed: int) -> None:
+    """Give every BatchNorm random values: a fresh CLIP ResNet has dead residual branches (bn3.weight = 0)."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (layer.weight, 0.5, 1.5),
+                (layer.bias, -0.2, 0.2),
+                (layer.running_mean, -0.1, 0.1),
+                (layer.running_var, 0.5, 1.5),
+            ):
+                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
+
+
+def seeded(build: Callable[[], CLIP], seed: int) -> CLIP:
+    """Build a CLIP with random weights that depend on ``seed`` alone, not on torch's global generator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        clip = build()
+    randomise_batch_norm(clip.visual, seed)
+    return clip

@@ -1,0 +1,138 @@
+"""Which words count: legibility, the training filter, the frequent words that the clusters are fitted on."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import Any, Protocol
+
+MIN_LENGTH = 3  # characters; the released code trains on words longer than two
+MAX_LENGTH = 13  # characters; the longest word in the released list of frequent words
+
+# A general list for training sets that are too small to count words in. Function words are closed-class words
+# of English; content words are what shops, streets and signs say. Both anchors ("the", "office") are in it.
+FUNCTION_WORDS: tuple[str, ...] = tuple(
+    """
+    about above across after again against all along also although always among and another any are around
+    because been before being below between beyond both but can cannot could did does doing down during
+    each either else enough even ever every few for from had has have having hence her here hers herself
+    him himself his how however indeed instead into its itself just least less like many may might mine
+    more most much must myself near neither never nor not now off once one only onto other our ours out
+    over own per quite rather same several shall she should since some still such than that the their them
+    then there therefore these they this those though through thus together too toward two under unless
+    until upon very was well were what when where whether which while who whom whose why will with within
+    without would yet you your yours
+    """.split()
+)
+CONTENT_WORDS: tuple[str, ...] = tuple(
+    """
+    academy airport antiques apartment apple arcade art auto avenue baby bakery bank bar barber baseball
+    beach beauty bed beef beer bicycle bike bird boat book books bottle boutique bread breakfast bridge
+    burger bus cafe cake camera candy car cards care casino castle cat center central centre chapel cheese
+    chicken chocolate church cinema city cleaners clinic clock clothing club coffee college computer
+    concert cookies corner cosmetics country court cream credit dance deli dental dentist department
+    design diamond diner dinner doctor dog dollar door dress drink drive drug east eggs electric elevator
+    emergency entrance exchange exit express factory family farm fashion film fire fish fitness flag
+    flowers food football fruit furniture gallery game garage garden gas gifts glass gold golf grill
+    guitar gym hair hall hardware health heart hill hockey home horse hospital hotel house ice inn
+    insurance island italian jewelry juice kitchen lake lamp land laundry law leather library lights
+    lounge lunch luxury magic map marina market massage meat medical metro milk money mountain museum
+    music nails national news night north notes oil optical orange organic palace paper park parking party
+    pasta pharmacy phone photo piano pizza plaza pool post press printing radio rent repair restaurant
+    ring river road rooms rose royal salad sale salon school sea shoes shop sign silver south spa sports
+    square stadium star state station steak stop store street studio sugar summer sun surf sushi tavern
+    taxi tea tennis theater theatre tickets tobacco tools tower town toys trade trail train travel tree
+    trucks union university vegetable video village vintage watch water west wine winter wood world yoga
+    zoo office
+    """.split()
+)
+
+
+class WordLike(Protocol):
+    """What this module asks of an annotated word."""
+
+    text: str
+    ignore: bool
+    script: str
+
+
+def is_legible(word: WordLike) -> bool:
+    """Say whether an annotated word supervises: Latin, not empty, no ``###``, not marked to be ignored.
+
+    Source: FDP section 3.5 and the released code (the ignore mask).
+    """
+    return not word.ignore and word.script == "Latin" and bool(word.text.strip()) and "###" not in word.text
+
+
+def fold(text: str) -> str:
+    """Return the text as queries are compared: NFC, lower case, stripped."""
+    return unicodedata.normalize("NFC", text).strip().lower()
+
+
+def keep_for_training(word: WordLike, dictionary: Collection[str] | None = None) -> bool:
+    """Say whether a word makes a training sample: legible, longer than two characters and in the dictionary.
+
+    Args:
+        word: the annotated word.
+        dictionary: folded words; use a set. ``None`` admits every word.
+
+    Source: FDP section 4.1 and the released code.
+    """
+    text = fold(word.text)
+    return is_legible(word) and len(text) >= MIN_LENGTH and (dictionary is None or text in dictionary)
+
+
+def count_words(galleries: Iterable[Any]) -> Counter[str]:
+    """Count the folded legible words of galleries (objects with ``photos``, each with ``words``)."""
+    return Counter(
+        fold(word.text) for gallery in galleries for photo in gallery.photos for word in photo.words if is_legible(word)
+    )
+
+
+def frequent_words(
+    counts: Counter[str] | dict[str, int],
+    size: int = 500,
+    always: Iterable[str] = ("the", "office"),
+    fill: Iterable[str] = FUNCTION_WORDS + CONTENT_WORDS,
+) -> list[str]:
+    """Choose the words that the two clusters are fitted on.
+
+    Args:
+        counts: how often each word stands in the training set.
+        size: how many words to return; fewer come back when neither ``counts`` nor ``fill`` holds enough.
+        always: words that must be in the list (the cluster anchors).
+        fill: general words, alternately taken from both ends' halves after the counted ones run out, each at
+            most once.
+
+    Returns:
+        Lower-case words of 3-13 characters: ``always`` first, then by falling count, then by alphabet, then
+        ``fill``.
+
+    Raises:
+        ValueError: ``size`` is smaller than two, so two clusters cannot be fitted.
+
+    Source: FDP section 3.3 and the released code; defect C1 (the list is saved with the checkpoint).
+    """
+    if size < 2:
+        raise ValueError(f"The word list needs at least 2 words, not {size}; two clusters are fitted on it.")
+    merged: Counter[str] = Counter()
+    for word, count in counts.items():
+        merged[fold(word)] += count
+    counted = sorted(
+        (word for word in merged if MIN_LENGTH <= len(word) <= MAX_LENGTH and word.isalnum()),
+        key=lambda word: (-merged[word], word),
+    )
+    chosen = dict.fromkeys(fold(word) for word in always)
+    for word in [*counted, *_alternate(list(fill))]:
+        if len(chosen) >= size:
+            break
+        chosen.setdefault(word)
+    return list(chosen)
+
+
+def _alternate(words: list[str]) -> list[str]:
+    """Interleave the two halves, so that a short fill still holds function and content words."""
+    half = len(words) // 2
+    pairs = [word for pair in zip(words[:half], words[half:], strict=False) for word in pair]
+    return pairs + words[2 * half :]

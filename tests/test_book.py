@@ -1,0 +1,295 @@
+"""The book's own machinery: chapters run once, pages filled from files, strict and offline HTML."""
+
+import importlib
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def book():
+    """Return the modules of ``book/`` by name."""
+    sys.path.insert(0, str(ROOT / "book"))
+    names = ("build", "check", "pages", "runner")
+    yield type("Book", (), {name: importlib.import_module(name) for name in names})
+    sys.path.remove(str(ROOT / "book"))
+
+
+def write_notebook(path, *sources, figure=False):
+    cells = [nbformat.v4.new_markdown_cell("# A chapter\n\n$x^2$")]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[1].metadata["tags"] = ["parameters"]
+    if figure:
+        cells[-1].metadata["mystnb"] = {
+            "figure": {"caption": "A line.", "name": "fig-line"},
+            "image": {"alt": "a line", "classes": "dark-light"},
+        }
+    made = nbformat.v4.new_notebook(cells=cells)
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(made, path)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Return a project of one page and no chapter, with the real configuration and static files."""
+    root = tmp_path / "project"
+    shutil.copytree(ROOT / "book" / "_static", root / "book" / "_static")
+    shutil.copytree(
+        ROOT / "book" / "_ext", root / "book" / "_ext", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(ROOT / "_config.yml", root)
+    shutil.copy(ROOT / "book" / "references.bib", root / "book")
+    (root / "fdp_core").mkdir()
+    (root / "fdp_core" / "some.py").write_text("V = 1\n")
+    (root / "book" / "index.md").write_text(
+        "# Front\n\n$$ a^2 $$ (eq-a)\n\nSee {eq}`eq-a`, {numref}`fig-line`.\n"
+    )
+    chapters = "chapters: [{file: notebooks/01_one}]\n"
+    (root / "book" / "_toc.yml").write_text("format: jb-book\nroot: book/index\n" + chapters)
+    return root
+
+
+LINE = "import matplotlib.pyplot as plt\n\nplt.plot([0, 1]);"
+
+
+# chapters
+
+
+def test_a_chapter_runs_once_and_again_when_the_library_changes(book, project):
+    source = write_notebook(project / "notebooks" / "01_one.ipynb", "seed: int = 3  # seed", "print(seed)")
+    target = project / "_build" / "stage" / "notebooks" / source.name
+    assert book.runner.run(project, source, target) is True
+    executed = nbformat.read(target, as_version=4)
+    assert executed.cells[-1].outputs[0].text == "3\n"
+    assert str(project) not in target.read_text() and str(Path.home()) not in target.read_text()
+    assert (
+        executed.metadata.fdp.date
+        and executed.metadata.fdp.device
+        and executed.metadata.papermill.duration > 0
+    )
+    assert book.runner.run(project, source, target) is False
+    (project / "fdp_core" / "some.py").write_text("V = 2\n")
+    assert book.runner.run(project, source, target) is True
+
+
+def test_a_misspelt_parameter_is_rejected_before_anything_runs(book, project):
+    source = write_notebook(
+        project / "notebooks" / "01_one.ipynb", "seed: int = 3  # seed", "raise SystemExit"
+    )
+    for values, message in (({"sede": 1}, "Did you mean 'seed'"), ({"seed": "x"}, "expected int")):
+        with pytest.raises(book.runner.ChapterFailed, match=message):
+            book.runner.run(project, source, project / "out.ipynb", values)
+    assert not (project / "out.ipynb").exists()
+
+
+def test_profiles_are_read_and_checked(book, project):
+    source = write_notebook(project / "notebooks" / "01_one.ipynb", "seed: int = 3  # seed")
+    folder = project / "notebooks" / "params"
+    folder.mkdir()
+    (folder / "01_one.quick.yaml").write_text("seed: 5\n")
+    (folder / "01_one.odd.yaml").write_text("- 5\n")
+    assert book.runner.profile_parameters(source, "quick") == {"seed": 5}
+    assert (
+        book.runner.profile_parameters(source, "other") == {} == book.runner.profile_parameters(source, None)
+    )
+    with pytest.raises(book.runner.ChapterFailed, match="expected `name: value`"):
+        book.runner.profile_parameters(source, "odd")
+
+
+def test_a_failing_chapter_keeps_the_last_good_copy(book, project):
+    source = write_notebook(project / "notebooks" / "01_one.ipynb", "seed: int = 3  # seed", "1 / seed")
+    target = project / "_build" / "stage" / "notebooks" / source.name
+    target.parent.mkdir(parents=True)
+    target.write_text(source.read_text())
+    before = target.read_bytes()
+    with pytest.raises(book.runner.ChapterFailed, match="01_one.ipynb, cell .*ZeroDivisionError"):
+        book.runner.run(project, source, target, {"seed": 0})
+    assert target.read_bytes() == before
+    assert (project / "_build" / "stage" / "failed" / source.name).is_file()
+
+
+def test_outputs_that_name_this_machine_are_refused(book, project):
+    cells = ("seed: int = 3  # seed", "import os\n\nprint(os.getcwd())")
+    source = write_notebook(project / "notebooks" / "01_one.ipynb", *cells)
+    with pytest.raises(book.runner.ChapterFailed, match="folders of this machine"):
+        book.runner.run(project, source, project / "_build" / "stage" / "notebooks" / source.name)
+
+
+def test_publishable_copies_hold_outputs_and_no_times(book, project):
+    source = write_notebook(project / "notebooks" / "01_one.ipynb", "seed: int = 3  # seed", "print(seed)")
+    target = project / "_build" / "stage" / "notebooks" / source.name
+    book.runner.run(project, source, target, {"seed": 4})
+    executed = nbformat.read(target, as_version=4)
+    clean = book.runner.publishable(executed)
+    assert len(clean.cells) == len(executed.cells) - 1
+    assert clean.cells[-1].outputs[0].text == "4\n"
+    assert "papermill" not in json.dumps(clean) and "fdp" not in clean.metadata
+    assert "papermill" in executed.metadata, "the executed copy is left alone"
+
+
+def test_the_table_of_contents_and_the_notebooks_must_agree(book, project):
+    with pytest.raises(book.runner.ChapterFailed, match="do not exist: 01_one"):
+        book.build.chapters(project)
+    write_notebook(project / "notebooks" / "01_one.ipynb", "seed: int = 3  # seed")
+    write_notebook(project / "notebooks" / "02_two.ipynb", "seed: int = 3  # seed")
+    with pytest.raises(book.runner.ChapterFailed, match="does not name: 02_two"):
+        book.build.chapters(project)
+
+
+# pages
+
+
+@pytest.fixture
+def records(tmp_path):
+    from fdp_core import results
+
+    base = dict(
+        set="svt", split="test", protocol="p", metric="mAP", queries=427, images=249, unreadable=0, groups={},
+        parameters={}, weights_hash=None, model_hash=None, manifest_hash=None, commit="a" * 40, dirty=True,
+        device="cpu", libraries={}, seconds=12.3, speed=None, date="2026-11-23T10:00:00+00:00",
+    )  # fmt: skip
+    for system, backbone, value, given in (
+        ("FDP", "mini", 25.54, {"k": 1}), ("FDP", "mini", 24.0, {"k": 2}), ("zero-shot", "mini", 6.0, {}),
+    ):  # fmt: skip
+        values = {"mAP": value, "mAP/content": value + 1}
+        entry = dict(base, system=system, backbone=backbone, value=value, values=values, parameters=given)
+        results.save(entry, tmp_path)
+    return results.load_all(tmp_path)
+
+
+def test_numbers_come_from_records(book, records):
+    assert book.pages.result(records, "svt/zero-shot@mini:mAP") == "6.0"
+    assert book.pages.result(records, "SVT/Zero-Shot:map/content") == "7.0"
+    assert book.pages.result(records, "svt/zero-shot:queries") == "427"
+    assert book.pages.result(records, "svt/zero-shot:commit") == "aaaaaaaaaa (with changes)"
+    run = records[records["value"] > 25]["file"].iloc[0][-13:-5]
+    assert book.pages.result(records, f"svt/FDP@mini#{run}:mAP") == "25.5"
+
+
+@pytest.mark.parametrize("argument, message", [
+    ("svt/FDP@mini:mAP", "exactly one record.*found: svt"),
+    ("svt/ocr:mAP", "found: none"),
+    ("ic15/zero-shot:mAP", "found: none"),
+    ("svt/zero-shot:recall@7", "has no 'recall@7'"),
+    ("svt", "expected result:SET"),
+])  # fmt: skip
+def test_a_missing_or_ambiguous_number_stops_the_build(book, records, argument, message):
+    with pytest.raises(book.pages.PageError, match=message):
+        book.pages.result(records, argument)
+
+
+def test_errors_name_page_and_line(book, records):
+    resolvers = {"result": lambda argument: book.pages.result(records, argument)}
+    text = "a\n\n{{ result:svt/zero-shot:mAP }} {{result:svt/zero-shot:images}}\n{{ odd:x }}"
+    with pytest.raises(book.pages.PageError, match="book/x.md, line 4: unknown field"):
+        book.pages.fill(text, resolvers, "book/x.md")
+    assert book.pages.fill(text.rsplit("\n", 1)[0], resolvers, "x") == "a\n\n6.0 249"
+    with pytest.raises(book.pages.PageError, match="line 1: .*svt/ocr"):
+        book.pages.fill("{{ result:svt/ocr:mAP }}", resolvers, "x")
+
+
+def test_results_stand_beside_the_published_numbers(book, records):
+    text = book.pages.results_table(records, ROOT / "data_manifests" / "paper_results.csv")
+    assert "## Street View Text (SVT)" in text and "**25.5**" in text and "89.63" in text
+    assert "minus" not in text, "no difference between mini and a paper's backbone"
+    with pytest.raises(book.pages.PageError, match="no records"):
+        book.pages.results_table(records.iloc[:0], ROOT / "data_manifests" / "paper_results.csv")
+
+
+def test_published_numbers(book):
+    path = ROOT / "data_manifests" / "paper_results.csv"
+    assert book.pages.published("FDP-RN50x16:svt", path) == "89.63"
+    with pytest.raises(book.pages.PageError, match="0 such numbers"):
+        book.pages.published("nobody:svt", path)
+
+
+def test_the_later_record_of_a_run_counts(book, tmp_path):
+    folder = tmp_path / "_build"
+    committed = tmp_path / "book" / "results"
+    for place, date in ((committed, "2026-01-01"), (folder, "2026-02-01")):
+        place.mkdir(parents=True)
+        (place / "a.json").write_text(json.dumps({"date": date}))
+    (committed / "b.json").write_text(json.dumps({"date": "2026-01-01"}))
+    book.pages.gather_records(tmp_path, folder)
+    assert "02-01" in (folder / "a.json").read_text() and (folder / "b.json").is_file()
+    (committed / "a.json").write_text(json.dumps({"date": "2026-03-01"}))
+    book.pages.gather_records(tmp_path, folder)
+    assert "03-01" in (folder / "a.json").read_text()
+
+
+def test_the_data_page_has_every_set(book):
+    from fdp_core.datasets.manifest import all_manifests
+
+    text = book.pages.data_sections()
+    for entry in all_manifests():
+        assert entry.data["title"] in text and entry.data["licence"]["name"] in text
+
+
+def test_every_page_is_in_the_table_of_contents(book):
+    pages = {page for page in book.build.contents(ROOT) if page.startswith("book/")}
+    assert pages == {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
+
+
+def test_the_method_page_names_things_that_exist():
+    text = (ROOT / "book" / "method.md").read_text(encoding="utf-8")
+    from fdp_core.config import Config
+
+    steps = re.findall(r"^\| .+ \| (`.+) \|$", text, re.MULTILINE)
+    names = [name for line in steps for name in re.findall(r"`(\w+)((?:\.\w+)*)`", line)]
+    switches = set(Config.__dataclass_fields__)
+    for module, rest in names:
+        if module in switches or f"{module}{rest}".startswith("Clusters."):
+            continue
+        thing = importlib.import_module(f"fdp_core.{module}")
+        for part in filter(None, rest.split(".")):
+            thing = getattr(thing, part)
+    for name in re.findall(
+        r"`((?:shift|probe|fit|target|loc|drop|mask|position|polygon|distract)\w*)`", text
+    ):
+        assert name in switches or (ROOT / "fdp_core" / f"{name}.py").is_file(), name
+
+
+# HTML
+
+
+@pytest.mark.parametrize("text, found", [
+    ('<script src="https://a.b/c.js"></script>', 1), ('<img src="//a.b/c.png">', 1),
+    ('<link rel="stylesheet" href="http://a.b/c.css">', 1), ('<link rel="canonical" href="http://a.b/">', 0),
+    ('<a href="https://a.b">x</a>', 0), ('<img src="../a.png">', 0), ("<style>a{background:url(https://x.y/z)}</style>", 1),
+    ('<script>const U = "https://unpkg.com/x"</script>', 1), ('<script>s = "http://www.w3.org/2000/svg"</script>', 0),
+])  # fmt: skip
+def test_what_a_page_would_load(book, text, found):
+    assert len(book.check.external_in_html(text)) == found
+
+
+def test_a_small_book_builds_strict_and_offline(book, project, monkeypatch):
+    monkeypatch.setenv("FDP_RESULTS", str(project / "unused"))
+    cells = ("seed: int = 3  # seed", LINE)
+    write_notebook(project / "notebooks" / "01_one.ipynb", *cells, figure=True)
+    assert book.build.main([], root=project) == 0
+    html = project / "_build" / "html"
+    page = (html / "notebooks" / "01_one.html").read_text(encoding="utf-8")
+    assert 'alt="a line"' in page and "dark-light" in page and "Fig. 1" in page
+    assert "mathjax/tex-svg.js" in page and "thebe" not in page.lower()
+    assert (html / "_static" / "mathjax" / "tex-svg.js").stat().st_size > 1e6
+    assert not (project / "book" / "results").exists(), "a build leaves the checkout as it was"
+    (project / "book" / "index.md").write_text("# Front\n\n{ref}`nowhere`\n")
+    assert book.build.main([], root=project) == 1, "a broken reference stops the build"
+    assert (html / "index.html").is_file(), "and keeps the last good book"
+
+
+def test_the_built_book_is_whole(book):
+    html = ROOT / "_build" / "html"
+    if not html.is_dir():
+        pytest.skip("the book has not been built here: make book")
+    assert book.check.problems(html, book.build.contents(ROOT), [str(ROOT)]) == []
+    assert len(list(html.rglob("*.html"))) >= len(book.build.contents(ROOT))

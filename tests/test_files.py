@@ -1,0 +1,65 @@
+"""Files are whole or not there."""
+
+import errno
+import hashlib
+import os
+
+import pytest
+
+from fdp_core import files
+
+
+def test_write_makes_folders_and_replaces(tmp_path):
+    path = tmp_path / "a" / "b.txt"
+    assert files.atomic_write_text(path, "first\n") == path
+    files.atomic_write_bytes(path, b"second\r\n")
+    assert path.read_bytes() == b"second\r\n"
+    assert list(path.parent.iterdir()) == [path], "no temporary file stays"
+
+
+def test_text_is_utf8_with_its_own_line_ends(tmp_path):
+    files.atomic_write_text(tmp_path / "t", "caf\u00e9\r\n\n")
+    assert (tmp_path / "t").read_bytes() == b"caf\xc3\xa9\r\n\n"
+
+
+def test_a_failure_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.json"
+    files.atomic_write_text(path, "old")
+    with pytest.raises(RuntimeError), files.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("stop")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+    files.atomic_write_text(path, "old")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.atomic_write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_others_may_read_what_the_umask_allows(tmp_path):
+    plain, atomic = tmp_path / "plain", tmp_path / "atomic"
+    plain.write_text("x")
+    files.atomic_write_text(atomic, "x")
+    assert plain.stat().st_mode == atomic.stat().st_mode
+
+
+def test_the_temporary_file_keeps_the_suffix(tmp_path):
+    with files.atomic_path(tmp_path / "array.npy") as temporary:
+        assert temporary.suffix == ".npy" and temporary.parent == tmp_path
+        temporary.write_bytes(b"x")
+
+
+def test_sha256_file(tmp_path):
+    data = bytes(range(256)) * 9000
+    (tmp_path / "f").write_bytes(data)
+    assert files.sha256_file(tmp_path / "f") == hashlib.sha256(data).hexdigest()

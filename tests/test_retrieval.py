@@ -1,0 +1,131 @@
+"""The index: exact search, the same after a round trip, refused when stale or damaged."""
+
+import numpy as np
+import pytest
+from eval_fakes import FakeBackbone, HandSystem, draw, gallery
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fdp_core import baselines, retrieval
+from fdp_core.datasets import DatasetMissing
+from fdp_core.features import CorruptPhotographs
+
+
+def system():
+    return baselines.zero_shot(FakeBackbone(), 64, progress=False)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 40), st.integers(1, 6), st.integers(0, 2**31))
+def test_top_rows_equal_a_full_sort(count, k, levels, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, count) / 3.0
+    ids = [f"{name:03d}" for name in rng.permutation(count)]
+    assert retrieval.top_rows(scores, ids, k) == sorted(range(count), key=lambda row: (-scores[row], ids[row]))[:k]
+
+
+def test_search_finds_the_right_photograph(tmp_path):
+    index = retrieval.Index.build(HandSystem(), gallery(tmp_path))
+    hits = index.search("w3", k=2)
+    assert [hit.id for hit in hits] == ["03.png", "00.png"]
+    assert hits[0].score == 1.0 and hits[0].rank == 1 and hits[0].path == tmp_path / "03.png"
+    assert len(index.search("w3", k=99)) == 5
+    with pytest.raises(ValueError, match="k is 0"):
+        index.search("w3", k=0)
+    with pytest.raises(ValueError, match="query is empty"):
+        index.search("  ")
+
+
+def test_a_folder_with_corrupt_photographs(tmp_path):
+    gallery(tmp_path / "g", corrupt=(1,))
+    (tmp_path / "g" / "notes.txt").write_text("not a photograph")
+    with pytest.warns(CorruptPhotographs, match=r"01\.png"):
+        index = retrieval.Index.build(system(), tmp_path / "g")
+    assert index.ids == ("00.png", "02.png", "03.png", "04.png") and index.unreadable == ("01.png",)
+    assert len(index.search("hotel")) == 4
+
+
+def test_an_empty_or_missing_folder_is_said_clearly(tmp_path):
+    with pytest.raises(DatasetMissing, match="no photographs"):
+        retrieval.Index.build(system(), tmp_path)
+    with pytest.raises(DatasetMissing, match="There is no folder"):
+        retrieval.Index.build(system(), tmp_path / "none")
+
+
+def test_round_trip(tmp_path):
+    index = retrieval.Index.build(system(), gallery(tmp_path / "g"))
+    path = index.save(tmp_path / "index.safetensors")
+    loaded = retrieval.Index.load(path, system())
+    np.testing.assert_array_equal(loaded.features, index.features)
+    assert (loaded.ids, loaded.paths, loaded.contents) == (index.ids, index.paths, index.contents)
+    assert loaded.may_show is True and loaded.search("hotel") == index.search("hotel")
+    with pytest.raises(ValueError, match="no model"):
+        retrieval.Index.load(path).search("hotel")
+
+
+def test_another_model_is_refused(tmp_path):
+    path = retrieval.Index.build(system(), gallery(tmp_path / "g")).save(tmp_path / "i")
+    with pytest.raises(retrieval.StaleIndex, match="another model"):
+        retrieval.Index.load(path, baselines.zero_shot(FakeBackbone(), 96))
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign", "text"])
+def test_a_damaged_file_is_refused_by_name(tmp_path, damage):
+    path = retrieval.Index.build(system(), gallery(tmp_path / "g")).save(tmp_path / "broken.index")
+    data = bytearray(path.read_bytes())
+    if damage == "foreign":
+        import safetensors.numpy
+
+        data = safetensors.numpy.save({"features": np.zeros((2, 2), np.float32)})
+    elif damage == "flipped":
+        data[-1] ^= 1
+    else:
+        data = {"empty": b"", "cut": data[: len(data) // 2], "text": b"hello, this is no index"}[damage]
+    path.write_bytes(bytes(data))
+    with pytest.raises(retrieval.CorruptIndex, match=r"broken\.index.*build it again"):
+        retrieval.Index.load(path)
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match="Index.build"):
+        retrieval.Index.load(tmp_path / "none")
+
+
+def test_changed_photographs_make_it_stale(tmp_path):
+    folder, one = tmp_path / "g", FakeBackbone()
+    gallery(folder)
+    index = retrieval.Index.build(system(), folder)
+    index.check(folder)
+    draw(folder / "00.png", 77)
+    with pytest.raises(retrieval.StaleIndex, match="other contents"):
+        index.check(folder)
+    draw(folder / "new.png", 78)
+    (folder / "01.png").unlink()
+    with pytest.raises(retrieval.StaleIndex, match=r"1 new \(new\.png, \.\.\.\), 1 gone \(01\.png"):
+        index.check(folder)
+    assert one.seen == 0
+
+
+def test_open_index_builds_only_when_it_has_to(tmp_path):
+    folder, path = tmp_path / "g", tmp_path / "i.safetensors"
+    gallery(folder)
+    backbone = FakeBackbone()
+    mine = baselines.zero_shot(backbone, 64, progress=False)
+    first = retrieval.open_index(mine, folder, path)
+    assert backbone.seen == 5 and path.is_file()
+    assert retrieval.open_index(mine, folder, path).search("hotel") == first.search("hotel") and backbone.seen == 5
+    moved = tmp_path / "moved"
+    folder.rename(moved)
+    assert retrieval.open_index(mine, moved, path).search("hotel")[0].path.is_file() and backbone.seen == 5
+    draw(moved / "new.png", 50)
+    with pytest.warns(UserWarning, match="built again"):
+        assert len(retrieval.open_index(mine, moved, path)) == 6
+    path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="damaged"):
+        retrieval.open_index(mine, moved, path)
+    assert len(retrieval.open_index(mine, moved)) == 6
+
+
+def test_parts_must_fit():
+    with pytest.raises(ValueError, match="do not fit"):
+        retrieval.Index(np.zeros((2, 3), np.float32), ("a",), (), "h")
