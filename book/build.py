@@ -5,7 +5,8 @@
     python book/build.py --in-place          # run the chapters with their defaults and store the outputs in notebooks/
     python book/build.py --profile svt       # chapters with notebooks/params/<chapter>.svt.yaml run with it
 
-Warnings are errors. Executing belongs to papermill, never to Jupyter Book: its cache does not see that the library changed.
+Warnings are errors. Executing belongs to papermill, never to Jupyter Book: its cache does not see that the
+library changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draws the overview figure of README and front page: ``python book/figures.py`` writes ``book/_static/fdp_overview.svg``."""
+"""Draws the overview figure of README and front page: ``python book/figures.py`` writes it to ``book/_static``."""
 
 from __future__ import annotations
 

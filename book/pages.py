@@ -63,8 +63,9 @@ def _date(path: Path) -> str:
     return str(json.loads(path.read_text(encoding="utf-8")).get("date", ""))
 
 
-def _same(text: str | None) -> str:
-    return re.sub(r"[^a-z0-9@/]+", "", (text or "").lower())
+def _same(text: Any) -> str:
+    """Return a key for names however they are spelt; pandas gives NaN for a missing one."""
+    return re.sub(r"[^a-z0-9@/]+", "", text.lower()) if isinstance(text, str) else ""
 
 
 def result(table: pd.DataFrame, argument: str) -> str:
@@ -139,7 +140,8 @@ def _ours(runs: pd.DataFrame) -> str:
         stamp = f"{(run['commit'] or 'no commit')[:10]}{'+' if run['dirty'] else ''}, {run['date'][:10]}"
         record = f"`{run['file'].removesuffix('.json').rsplit('_', 1)[1]}`"
         counts = [f"{run['queries']:,}", f"{run['images']:,}"]
-        rows.append([run["system"], run["backbone"] or "–", *numbers, *counts, record, stamp])
+        backbone = run["backbone"] if _same(run["backbone"]) else "–"
+        rows.append([run["system"], backbone, *numbers, *counts, record, stamp])
     heads = [
         "Ours",
         "Backbone",
@@ -198,29 +200,24 @@ def data_sections() -> str:
 
 def status_table(stage: Path) -> str:
     """Return when, where and in how long each executed chapter of the stage ran."""
-    rows = []
+    rows, places = [], []
     for file in sorted((stage / "notebooks").glob("[!.]*.ipynb")):
         notes = nbformat.read(file, as_version=4).metadata
         run, where = notes.get("papermill"), notes.get("fdp")
         if not run or not where:
             raise PageError(f"{file.name} on the stage was not run by book/build.py")
-        versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
         given = ", ".join(f"{k}={v}" for k, v in run["parameters"].items()) or "defaults"
-        rows.append(
-            [
-                f"[{file.stem}](../notebooks/{file.name})",
-                where["date"][:16].replace("T", " "),
-                f"{run['duration']:.0f} s",
-                given,
-                where["device"],
-                where["commit"],
-                versions,
-            ]
-        )
+        versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+        place = f"{where['device']}; {versions}"
+        if place not in places:
+            places.append(place)
+        took = f"{run['duration']:.0f} s"
+        row = [f"[{file.stem}](../notebooks/{file.name})", where["date"][:16].replace("T", " "), took, given]
+        rows.append([*row, where["commit"], places.index(place) + 1])
     if not rows:
         return "*No chapter has been run for this build.*"
-    heads = ["Chapter", "Ran (UTC)", "Took", "Parameters", "Where", "Commit", "Versions"]
-    return markdown_table(heads, rows, {2})
+    table = markdown_table(["Chapter", "Ended (UTC)", "Took", "Parameters", "Commit", "Where"], rows, {2})
+    return table + "\n\nWhere:\n\n" + "\n".join(f"{n}. {place}" for n, place in enumerate(places, 1))
 
 
 def fill(text: str, resolvers: dict[str, Callable[[str], str]], page: str) -> str:

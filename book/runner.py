@@ -54,7 +54,7 @@ def profile_parameters(notebook: Path, profile: str | None) -> dict[str, Any]:
 
 
 def inputs_hash(root: Path, notebook: Path, values: dict[str, Any]) -> str:
-    """Return one hash (hex) of all that decides a chapter's outputs: code cells, library, manifests, pins, parameters."""
+    """Return one hash (hex) of all that decides a chapter's outputs: cells, library, manifests, pins, parameters."""
     digest = hashlib.sha256(repr(sorted(values.items())).encode())
     for cell in nbformat.read(notebook, as_version=4).cells:
         digest.update(f"{cell.cell_type}\0{cell.source}\0{cell.metadata}".encode())

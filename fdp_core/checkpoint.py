@@ -25,6 +25,8 @@ from fdp_core.distinguish import Clusters
 from fdp_core.model import FDP
 
 FORMAT = "fdp-checkpoint-1"
+# what notebooks/05_train.ipynb trained on mini_train; comes with the package
+SHIPPED = backbones.MINI_WEIGHTS.with_name("mini_fdp.safetensors")
 _FACTS = "fdp"  # the metadata entry
 _MODEL, _CENTRES, _TRAINING = "model/", "clusters/centres", "training/"
 

@@ -76,7 +76,8 @@ class Config:
     weight_loc: float = 1.0
     # optimisation
     epochs: int = 20
-    batch_size: int = 48
+    batch_size: int = 48  # samples (an image and one of its words) a step
+    words_per_image: int = 4  # B7: words of an image that share a step and one pass through Focus; 1: released code
     lr_new: float = 2e-3  # contexts, probe, new localiser layers
     lr_copied: float = 1e-4  # position table, new_v, new_c: they start from CLIP's values
     weight_decay: float = 1e-3
@@ -93,6 +94,11 @@ class Config:
         if self.image_size < 32 or self.image_size % 32:
             raise ValueError(
                 f"Config.image_size is {self.image_size}; expected a positive multiple of 32 (the stride)."
+            )
+        if self.words_per_image < 1 or self.batch_size < 1:
+            raise ValueError(
+                f"Config.words_per_image is {self.words_per_image} and Config.batch_size {self.batch_size}; "
+                "expected 1 or more."
             )
 
     def replace(self, **changes: Any) -> Config:
@@ -132,6 +138,7 @@ PRESETS: dict[str, Config] = {
         target_pool="nearest",
         loc_balance="batch",
         positives="single",
+        words_per_image=1,
         shuffle=False,
         validation_share=0.0,
     ),

@@ -120,7 +120,7 @@ class Report:
             k: how many; None for all.
         """
         row = self.texts.index(query) if isinstance(query, str) else query
-        return list(np.lexsort((np.array(self.ids), -self.scores[row]))[:k])
+        return metrics.top_rows(self.scores[row], self.ids, len(self.ids) if k is None else k)
 
     def best(self, count: int = 10) -> list[int]:
         """Return the numbers of the queries with the highest average precision, best first."""

@@ -123,6 +123,28 @@ def hits_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
     return (relevant & above).sum(axis=1) + (relevant & tied).sum(axis=1) * places / tied.sum(axis=1)
 
 
+def top_rows(scores: np.ndarray, ids: tuple[str, ...] | list[str], k: int) -> list[int]:
+    """Return the rows of the k highest scores, best first, equal scores in the order of ids, without sorting
+    all.
+
+    Args:
+        scores: [N] float.
+        ids: N names.
+        k: at least 1.
+
+    Raises:
+        ValueError: k is not positive.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}; expected 1 or more.")
+    rows = np.arange(len(scores))
+    if k < len(scores):
+        border = np.partition(scores, len(scores) - k)[len(scores) - k]
+        rows = np.flatnonzero(scores >= border)  # all that tie with the last place: ids decide among them
+    order = np.lexsort((np.array([ids[row] for row in rows]), -scores[rows]))
+    return [int(row) for row in rows[order][:k]]
+
+
 def recall_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> float:
     """Compute recall@k: the share of a query's relevant photographs among the first k, mean over the queries.
 

@@ -44,16 +44,18 @@ class Recipe:
     """Everything that decides the result of a pre-training run."""
 
     steps: int = 3600
-    batch_scenes: int = 24  # scenes a step
+    batch_scenes: int = 24  # scenes a step; a sheet of word crops counts as two
     size: int = 224  # side of a scene, pixels
     lr: float = 1.5e-3
     warmup: int = 200
     weight_decay: float = 0.05
     ema: float = 0.998
-    easy_steps: int = 400  # curriculum: until here the least letter height falls from 14 px to 8 px
+    sheet_steps: int = 900  # curriculum: sheets of word crops only, until here ...
+    mixed_steps: int = 600  # ... then scenes take over step by step
+    last_sheets: float = 0.15  # share of sheets for the rest of the run
     global_weight: float = 0.5  # weight of the whole-scene term
     spelling_weight: float = 1.0  # weight of the letters-and-places term
-    negatives: float = 0.5  # misspellings added, as a share of the batch's words
+    negatives: float = 0.3  # misspellings added, as a share of the batch's words
     seed: int = 0
 
 
@@ -73,12 +75,17 @@ class Scenes(torch.utils.data.Dataset):
             self.renderer = synth.Renderer(fonts.find_fonts(), fonts.find_icon_font(), photos)
         r = self.recipe
         rng = np.random.default_rng([r.seed, step])
-        ease = max(0.0, 1 - step / max(r.easy_steps, 1))
-        low = 8.0 * (14 / 8) ** ease
+        gone = min(max((step - r.sheet_steps) / max(r.mixed_steps, 1), 0.0), 1.0)
+        sheets = 1 - gone * (1 - r.last_sheets)
         grid = r.size // backbones.STRIDE
         images, owners, texts, cells, is_word = [], [], [], [], []
-        for b in range(r.batch_scenes):
-            scene = self.renderer.scene(rng, r.size, heights=(low, 55.0), hard=1 - 0.7 * ease)
+        room = r.batch_scenes
+        while room > 0:
+            b = len(images)
+            if rng.random() < sheets:
+                scene, room = self.renderer.sheet(rng, r.size, hard=0.4 + 0.6 * gone), room - 2
+            else:
+                scene, room = self.renderer.scene(rng, r.size), room - 1
             images.append(scene.image)
             for drawn, kind in [(w, True) for w in scene.words] + [(p, False) for p in scene.pictures]:
                 if not drawn.visible:
@@ -153,7 +160,8 @@ def forward(clip: nn.Module, head: nn.Module, batch: dict, tokenizer, device: st
     bits = batch["spelling"].to(device)
     words = batch["is_word"].to(device)
     return {
-        "spelling": 0.5 * (letters(head(10 * texts), bits) + letters(head(10 * regions[words]), bits[labels[words]])),
+        "spelling_text": letters(head(10 * texts), bits),
+        "spelling_image": letters(head(10 * regions[words]), bits[labels[words]]),
         "words": contrastive(regions, texts, own, scale),
         "scenes": contrastive(scenes, texts, scene_has, scale),
         "accuracy": hit,
@@ -198,7 +206,8 @@ def train(out: Path, recipe: Recipe, backgrounds: str | None, device: str, worke
             for group in optimiser.param_groups:
                 group["lr"] = lr
             terms = forward(clip, head, batch, tokenizer, device)
-            loss = terms["words"] + recipe.global_weight * terms["scenes"] + recipe.spelling_weight * terms["spelling"]
+            loss = terms["words"] + recipe.global_weight * terms["scenes"]
+            loss = loss + recipe.spelling_weight * 0.5 * (terms["spelling_text"] + terms["spelling_image"])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(both, 1.0)

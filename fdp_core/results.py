@@ -95,7 +95,7 @@ def record(
     report: Any,
     parameters: dict[str, Any] | None = None,
     metric: str = "mAP",
-    device: Any = "cpu",
+    device: Any = None,
     seconds: float | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def record(
         report: an :class:`fdp_core.evaluation.Report`.
         parameters: what the run was asked to do; the system's own settings are added.
         metric: which of the report's numbers is the record's ``value``; all of them stand in ``values``.
-        device: where it ran.
+        device: where it ran; None for what the report tells, else the CPU.
         seconds: wall time; None for the sum of the report's parts.
         extra: further fields, for example ``backbone`` of a system that does not tell it.
 
@@ -147,7 +147,7 @@ def record(
         "manifest_hash": report.manifest_hash or None,
         "commit": sha,
         "dirty": dirty,
-        "device": provenance.device(device),
+        "device": provenance.device(device or getattr(report.speed, "device", "cpu")),
         "libraries": provenance.versions(),
         "seconds": sum(report.seconds.values()) if seconds is None else seconds,
         "speed": speed,

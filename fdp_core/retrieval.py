@@ -16,6 +16,7 @@ import safetensors.numpy
 from fdp_core import baselines
 from fdp_core.datasets.folder import load_folder
 from fdp_core.files import atomic_write_bytes, sha256_file
+from fdp_core.metrics import top_rows
 
 _FORMAT = "fdp-index-1"
 
@@ -237,28 +238,6 @@ class Index:
             Hit(rank, row, self.ids[row], self.paths[row], float(scores[row]))
             for rank, row in enumerate(top_rows(scores, self.ids, k), start=1)
         ]
-
-
-def top_rows(scores: np.ndarray, ids: tuple[str, ...] | list[str], k: int) -> list[int]:
-    """Return the rows of the k highest scores, best first, equal scores in the order of ids, without sorting
-    all.
-
-    Args:
-        scores: [N] float.
-        ids: N names.
-        k: at least 1.
-
-    Raises:
-        ValueError: k is not positive.
-    """
-    if k < 1:
-        raise ValueError(f"k is {k}; expected 1 or more.")
-    rows = np.arange(len(scores))
-    if k < len(scores):
-        border = np.partition(scores, len(scores) - k)[len(scores) - k]
-        rows = np.flatnonzero(scores >= border)  # all that tie with the last place: ids decide among them
-    order = np.lexsort((np.array([ids[row] for row in rows]), -scores[rows]))
-    return [int(row) for row in rows[order][:k]]
 
 
 def open_index(model: Any, photographs: Any, path: str | Path | None = None, **options: Any) -> Index:

@@ -146,3 +146,27 @@ def build(
         np.stack(targets),
         np.stack(ignored),
     )
+
+
+def batches_of(images: Sequence[int], config: Config, epoch: int) -> list[list[int]]:
+    """Return the sample numbers of each batch of an epoch (from 1), ordered by seed and epoch only (D5).
+
+    Args:
+        images: the image of each sample.
+        config: ``batch_size`` samples a batch; up to ``words_per_image`` samples of an image stay together.
+        epoch: from 1.
+    """
+    rng = np.random.default_rng([config.seed, 2, epoch])
+    order = rng.permutation(len(images)) if config.shuffle else np.arange(len(images))
+    if config.words_per_image > 1:
+        of_image: dict[int, list[int]] = {}
+        for number in order.tolist():
+            of_image.setdefault(images[number], []).append(number)
+        groups = [
+            part  # of nearly equal sizes: 5 words become 3 + 2, not 4 + 1
+            for numbers in of_image.values()
+            for part in np.array_split(numbers, -(-len(numbers) // config.words_per_image))
+        ]
+        turn = rng.permutation(len(groups)) if config.shuffle else range(len(groups))
+        order = np.concatenate([groups[i] for i in turn])
+    return [order[start : start + config.batch_size].tolist() for start in range(0, len(order), config.batch_size)]

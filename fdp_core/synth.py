@@ -131,6 +131,39 @@ class Renderer:
         scene.image = _camera(rng, scene.image, hard)
         return scene
 
+    def sheet(self, rng: np.random.Generator, size: int, next_word=None, hard: float = 1.0, cell: int = 32) -> Scene:
+        """Draw a sheet of word crops: rows one cell high, each word stretched into a box of whole cells.
+
+        The easiest lesson in reading: where a word begins and ends is known, as in crops of 32 x 128 pixels, and no
+        pixel is wasted. Short words get narrow boxes. Arguments and return as for ``scene``.
+        """
+        next_word = next_word or (lambda: lexicon.sample_word(rng))
+        scene = Scene(self._background(rng, size))
+        for top in range(0, size - cell + 1, cell):
+            left = 0
+            while left < size:
+                sign = self._write(rng, Sign(((next_word(),),), float(rng.uniform(16, 30))), size)
+                if sign is None:
+                    continue
+                rgb, alpha, ((text, quad),), _, board, _ = sign
+                aspect = np.ptp(quad[:, 0]) / max(np.ptp(quad[:, 1]), 1)
+                wide = int(np.clip(round(aspect * rng.uniform(0.6, 0.9)), 1, (size - left) // cell)) * cell
+                # the word's ink, plus a margin that differs from side to side, fills the box
+                low, high = quad.min(0), quad.max(0)
+                margin = (high - low) * [0.5 / max(aspect, 1), 0.5]
+                low, high = low - margin * rng.uniform(0.05, 0.5, 2), high + margin * rng.uniform(0.05, 0.5, 2)
+                scale = np.array([wide, cell]) / (high - low)
+                matrix = np.float32([[scale[0], 0, -low[0] * scale[0]], [0, scale[1], -low[1] * scale[1]]])
+                layer = cv2.warpAffine(np.dstack([rgb, alpha]), matrix, (wide, cell), flags=cv2.INTER_AREA)
+                box = scene.image[top : top + cell, left : left + wide].astype(np.float32)
+                mixed = box * (1 - layer[..., 3:]) + layer[..., :3] * layer[..., 3:]
+                scene.image[top : top + cell, left : left + wide] = np.clip(mixed, 0, 255).astype(np.uint8)
+                corners = [[left, top], [left + wide, top], [left + wide, top + cell], [left, top + cell]]
+                scene.words.append(SceneWord(text, np.array(corners, np.float32), board))
+                left += wide
+        scene.image = _camera(rng, scene.image, hard)
+        return scene
+
     # -- flat signs ---------------------------------------------------------------------------------------------
 
     def _sign(self, rng, height, next_word, picture, size):

@@ -18,6 +18,7 @@ from fdp_core import lexicon, losses, metrics, samples
 from fdp_core.config import Config
 from fdp_core.distract import Distractors, soft_targets
 from fdp_core.history import History
+from fdp_core.samples import batches_of
 from fdp_core.training_state import BEST, LAST, LOG, TERMS, Run
 from fdp_core.words import MIN_LENGTH, fold
 
@@ -49,11 +50,18 @@ def loss_terms(
     Returns:
         ``align``, ``distract``, ``loc`` and their weighted sum ``total``, scalars.
 
-    Source: FDP section 3.5; defects C5, C6, C8, D6, D9.
+    With ``words_per_image`` above 1 an image passes Focus once, however many of its words are in the batch. Without
+    dropout the losses are those of one pass a sample; that slow path stays because the released order of the attention
+    shift (B1) depends on what else is in the batch.
+
+    Source: FDP section 3.5; defects B7, C5, C6, C8, D6, D9.
     """
     images, words = [image for image, _ in batch], [word for _, word in batch]
     device = next(model.parameters()).device
-    seen = model.encode_features(data.features(images, device))
+    if config.words_per_image > 1:
+        seen = focus_once(model, data, images, device)
+    else:
+        seen = model.encode_features(data.features(images, device))
     barred = [data.contents[image] for image in images] if config.drop_true_distractors else None
     candidates = distractors.sample(words, barred, step=epoch).to(device)
     kinds = None
@@ -72,6 +80,15 @@ def loss_terms(
         "loc": losses.localisation(seen["local_logits"], target, unknown, config.negative_ratio, config.loc_balance),
     }
     return losses.total(found, {name: getattr(config, f"weight_{name}") for name in TERMS})
+
+
+def focus_once(model: Any, data: samples.TrainingSet, images: Sequence[int], device: Any) -> dict[str, Tensor]:
+    """Encode each distinct image once and hand its ``image`` and ``local_logits`` to all of its B samples."""
+    distinct = sorted(set(images))
+    seen = model.encode_features(data.features(distinct, device))
+    place = {image: row for row, image in enumerate(distinct)}
+    rows = torch.tensor([place[image] for image in images], device=device)
+    return {name: seen[name].index_select(0, rows) for name in ("image", "local_logits")}
 
 
 @torch.no_grad()
@@ -97,12 +114,6 @@ def validation_map(model: Any, data: samples.TrainingSet, images: Sequence[int],
     encoded = torch.cat([model.encode_features(data.features(part, device))["image"] for part in parts])
     scores = model.encode_queries(words) @ encoded.T
     return metrics.mean_average_precision(data.contains(images, words).T.numpy(), scores.float().cpu().numpy())
-
-
-def batches_of(count: int, config: Config, epoch: int) -> list[list[int]]:
-    """Return the sample numbers of each batch of an epoch (from 1), ordered by seed and epoch only (D5)."""
-    order = np.random.default_rng([config.seed, 2, epoch]).permutation(count) if config.shuffle else np.arange(count)
-    return [order[start : start + config.batch_size].tolist() for start in range(0, count, config.batch_size)]
 
 
 def train(
@@ -197,7 +208,8 @@ def _loop(
     callback: Callable[[dict[str, Any]], None],
 ) -> None:
     model, config = run.model, run.config
-    per_epoch = len(batches_of(len(drawn), config, 1))
+    owners = [image for image, _ in drawn]
+    per_epoch = len(batches_of(owners, config, 1))
     with tqdm(total=config.epochs * per_epoch, initial=run.step, desc="train", disable=not progress) as bar:
         while run.epoch <= config.epochs:
             started = time.perf_counter()
@@ -205,7 +217,7 @@ def _loop(
             for group in run.optimiser.param_groups:
                 base = config.lr_new if group["name"] == "new" else config.lr_copied
                 group["lr"] = base * (DECAY if run.epoch > config.decay_epoch else 1.0)
-            for numbers in batches_of(len(drawn), config, run.epoch)[run.position :]:
+            for numbers in batches_of(owners, config, run.epoch)[run.position :]:
                 terms = loss_terms(model, data, [drawn[n] for n in numbers], distractors, config, run.epoch)
                 values = {name: float(value.detach()) for name, value in terms.items()}
                 if not np.isfinite(values["total"]):

@@ -337,7 +337,8 @@ def test_a_refused_connection_ends_as_the_clear_error(own, server, capsys):
     assert "Cannot get http://127.0.0.1:9/svt.zip: the connection was refused" in str(caught.value)
     assert "By hand" in str(caught.value) and "FDP_DATA" in str(caught.value)
     assert main(["fetch", "svt"]) == 1
-    assert "the connection was refused" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "the connection was refused" in printed and "By hand" in printed and "svt/downloads/" in printed
 
 
 def test_the_second_address_is_tried(own, server):

@@ -12,9 +12,11 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 # what the chapters, the library and the tests import by name
-DIRECT = """torch torchvision open_clip_torch opencv-python-headless scikit-learn scipy matplotlib seaborn pandas Levenshtein
-RapidFuzz nbval pytest pytest-timeout hypothesis jupyterlab papermill jupyter-book pooch PyYAML jsonschema safetensors
-pillow tqdm shapely pyclipper ruff""".split()
+DIRECT = """
+torch torchvision open_clip_torch opencv-python-headless scikit-learn scipy matplotlib seaborn pandas
+Levenshtein RapidFuzz nbval pytest pytest-timeout hypothesis jupyterlab papermill jupyter-book pooch
+PyYAML jsonschema safetensors pillow tqdm shapely pyclipper ruff
+""".split()
 
 
 def pins(lines):

@@ -81,6 +81,15 @@ def test_hits_at_equals_the_mean_over_tie_orders(case, k):
         assert found[row] == pytest.approx(expected)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 40), st.integers(1, 6), st.integers(0, 2**31))
+def test_top_rows_equal_a_full_sort(count, k, levels, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, count) / 3.0
+    ids = [f"{name:03d}" for name in rng.permutation(count)]
+    assert metrics.top_rows(scores, ids, k) == sorted(range(count), key=lambda row: (-scores[row], ids[row]))[:k]
+
+
 def test_recall_and_precision_by_hand():
     relevant = np.array([[1, 0, 1, 0], [0, 0, 0, 1]], bool)
     scores = np.array([[4, 3, 2, 1], [4, 3, 2, 1]], float)

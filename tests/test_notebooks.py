@@ -151,3 +151,32 @@ def test_parameter_files_fit_their_chapter(file):
     values = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert set(values) <= set(papermill.inspect_notebook(str(notebook)))
     parameters.validate(values, parameters.declared(parameter_cells(notebook)[0].source))
+
+
+def test_the_sanitiser_hides_times_and_keeps_numbers():
+    from nbval.plugin import get_sanitize_patterns
+
+    text = (ROOT / "tests" / "nbval_sanitize.cfg").read_text(encoding="utf-8")
+    patterns = get_sanitize_patterns(text)
+
+    def clean(line):
+        for pattern, replacement in patterns:
+            line = re.sub(pattern, replacement, line)
+        return line
+
+    assert len(patterns) == 7
+    for one, other in (
+        ("trained in 93.2 s", "trained in 101 s"),
+        ("2026-11-23T10:00:00+00:00", "2027-01-02"),
+        ("<Axes at 0x7f8a12345678>", "<Axes at 0x55d0aabbccdd>"),
+        ("12.5 photographs/s", "8 photographs/s"),
+        ("commit 0123456789 (dirty)", "commit abcdefabcd"),
+    ):
+        assert clean(one) == clean(other)
+    for line in (
+        "mAP 25.5 %",
+        "427 queries, 249 photographs",
+        "loss 0.731 at step 120",
+        "shape (1, 401, 2048)",
+    ):
+        assert clean(line) == line

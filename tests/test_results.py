@@ -125,6 +125,15 @@ def test_comparison_joins_by_set_and_metric(report):
     assert results.compare_with_paper(results.load_all("/nowhere"), paper).empty
 
 
+def test_the_published_numbers_that_come_along_can_be_joined():
+    paper = results.paper_results()
+    wanted = ["method", "venue", "year", "set", "metric", "value", "fps", "source", "notes"]
+    assert list(paper.columns) == wanted
+    assert paper["value"].between(0, 100).all() and paper["source"].notna().all()
+    assert {"svt", "iiitstr", "ic15"} <= set(paper["set"].map(results.set_key))
+    assert paper["method"].str.contains("FDP").any()
+
+
 def test_names_of_a_set():
     assert results.set_key("IIIT-STR") == results.set_key("iiit") == results.set_key("iiit_str")
     assert results.set_key("icdar2015") == results.set_key("IC15") != results.set_key("SVT")

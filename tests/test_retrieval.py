@@ -1,27 +1,19 @@
 """The index: exact search, the same after a round trip, refused when stale or damaged."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from eval_fakes import FakeBackbone, HandSystem, draw, gallery
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from fdp_core import baselines, retrieval
-from fdp_core.datasets import DatasetMissing
+from fdp_core import backbones, baselines, retrieval
+from fdp_core.backbones import MINI_WEIGHTS
+from fdp_core.datasets import DatasetMissing, load
 from fdp_core.features import CorruptPhotographs
 
 
 def system():
     return baselines.zero_shot(FakeBackbone(), 64, progress=False)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(1, 30), st.integers(1, 40), st.integers(1, 6), st.integers(0, 2**31))
-def test_top_rows_equal_a_full_sort(count, k, levels, seed):
-    rng = np.random.default_rng(seed)
-    scores = rng.integers(0, levels, count) / 3.0
-    ids = [f"{name:03d}" for name in rng.permutation(count)]
-    assert retrieval.top_rows(scores, ids, k) == sorted(range(count), key=lambda row: (-scores[row], ids[row]))[:k]
 
 
 def test_search_finds_the_right_photograph(tmp_path):
@@ -129,3 +121,14 @@ def test_open_index_builds_only_when_it_has_to(tmp_path):
 def test_parts_must_fit():
     with pytest.raises(ValueError, match="do not fit"):
         retrieval.Index(np.zeros((2, 3), np.float32), ("a",), (), "h")
+
+
+@pytest.mark.skipif(not MINI_WEIGHTS.is_file(), reason="the shipped mini backbone is not in this checkout")
+def test_the_shipped_mini_searches_the_shipped_gallery(tmp_path):
+    shown, _ = load("mini")
+    few = replace(shown, photos=shown.photos[:4])
+    mini = baselines.zero_shot(backbones.load("mini"), 128, cache_dir=tmp_path, progress=False)
+    index = retrieval.open_index(mini, few, tmp_path / "index.safetensors")
+    hits = index.search("hotel", k=3)
+    assert len(hits) == 3 and hits[0].score >= hits[-1].score and np.isfinite(hits[0].score)
+    assert retrieval.Index.load(tmp_path / "index.safetensors", mini).search("hotel", k=3) == hits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import json
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -244,11 +245,63 @@ def test_split_is_by_image_seeded_and_disjoint(world):
 
 
 def test_batches_cover_every_sample_once_in_a_seeded_order():
-    settings = config.Config(batch_size=4, seed=5)
-    first = training.batches_of(10, settings, 1)
+    owners = [number // 3 for number in range(10)]
+    settings = config.Config(batch_size=4, seed=5, words_per_image=1)
+    first = training.batches_of(owners, settings, 1)
     assert [len(batch) for batch in first] == [4, 4, 2] and sorted(sum(first, [])) == list(range(10))
-    assert first == training.batches_of(10, settings, 1) != training.batches_of(10, settings, 2)
-    assert sum(training.batches_of(10, settings.replace(shuffle=False), 2), []) == list(range(10))
+    assert first == training.batches_of(owners, settings, 1) != training.batches_of(owners, settings, 2)
+    assert sum(training.batches_of(owners, settings.replace(shuffle=False), 2), []) == list(range(10))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_keep_words_of_an_image_together(shuffle):
+    owners = [0] * 5 + [1] * 2 + [2] + [3] * 9
+    settings = config.Config(batch_size=100, seed=1, words_per_image=4, shuffle=shuffle)
+    (order,) = training.batches_of(owners, settings, 1)
+    assert sorted(order) == list(range(17))
+    assert (training.batches_of(owners, settings, 2) != [order]) == shuffle
+    runs = [len(list(run)) for _, run in itertools.groupby(owners[number] for number in order)]
+    assert len(runs) <= 2 + 1 + 1 + 3  # ceil(5/4) + ceil(2/4) + ceil(1/4) + ceil(9/4); neighbours may join
+    batches = training.batches_of(owners, settings.replace(batch_size=6), 1)
+    assert [len(batch) for batch in batches] == [6, 6, 5] and sum(batches, []) == order
+
+
+@pytest.mark.parametrize("changes", [{}, {"positives": "single", "loc_balance": "batch"}])
+def test_one_pass_an_image_gives_the_losses_and_gradients_of_one_pass_a_sample(backbone, world, changes):
+    gallery, store = world
+    model = fresh(backbone, probe_dropout=0.0, **changes)
+    torch.nn.init.normal_(model.probe.fc.weight, std=0.1)  # it starts at zero: let the probe take part
+    data = samples.build([gallery], [store], model.config)
+    finder = Distractors(VOCABULARY, candidates=model.config.candidates)
+    batch = list(data.samples)
+    assert len({image for image, _ in batch}) < len(batch)
+    found = []
+    for words_per_image in (1, 4):
+        model.zero_grad()
+        losses = training.loss_terms(
+            model, data, batch, finder, model.config.replace(words_per_image=words_per_image), 1
+        )
+        losses["total"].backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        found.append((losses, gradients))
+    for name in (*training_state.TERMS, "total"):
+        torch.testing.assert_close(found[0][0][name], found[1][0][name])
+    assert found[0][1].keys() == found[1][1].keys() and len(found[0][1]) > 10
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(gradient, found[1][1][name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_released_way_passes_every_sample(backbone, world, monkeypatch):
+    gallery, store = world
+    model = fresh(backbone)
+    data = samples.build([gallery], [store], model.config)
+    passes = []
+    original = model.encode_features
+    monkeypatch.setattr(model, "encode_features", lambda f: (passes.append(len(f)), original(f))[1])
+    for words_per_image in (config.preset("paper_compat").words_per_image, 4):
+        settings = model.config.replace(words_per_image=words_per_image)
+        training.loss_terms(model, data, list(data.samples), Distractors(VOCABULARY), settings, 1)
+    assert passes == [len(data.samples), len({image for image, _ in data.samples})]
 
 
 def test_samples_follow_the_filter():

@@ -111,6 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
                 return _readme(options.check)
     except (DatasetMissing, FetchError, ManifestError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, FetchError) and options.command == "fetch":
+            print("By hand:", *manifest(options.name).data.get("by_hand", []), sep="\n  - ", file=sys.stderr)
         return 1
 
 

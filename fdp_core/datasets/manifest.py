@@ -95,8 +95,14 @@ def _holds_something(path: Path) -> bool:
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """Return where data sets are looked for: ``root``, else the variable ``FDP_DATA``, else ``./data``."""
-    return Path(root or os.environ.get("FDP_DATA") or "data").expanduser().absolute()
+    """Return where data sets are looked for: ``root``, else the variable ``FDP_DATA``, else ``./data``.
+
+    Where there is no ``./data``, that of the checkout is taken if it exists: JupyterLab runs a notebook in its own folder.
+    """
+    if named := root or os.environ.get("FDP_DATA"):
+        return Path(named).expanduser().absolute()
+    here, checkout = Path("data").absolute(), PACKAGE.parent / "data"
+    return checkout if checkout.is_dir() and not here.is_dir() else here
 
 
 def manifests_folder() -> Path:
