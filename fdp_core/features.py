@@ -143,7 +143,7 @@ def stream_features(
         ``rows``. Features are rounded to float16 as in the cache, so that a number does not depend on whether
         there is one.
     """
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     rows = list(range(len(photos))) if rows is None else list(rows)
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]

@@ -62,7 +62,7 @@ def plan(rng: np.random.Generator, images: int) -> list[list[synth.Sign]]:
     for i, j in enumerate(order):
         deal[i % images].append(must[int(j)])
     for signs in deal:
-        # the frequency list from rank 3,000 on: fillers seldom are queries; relevance is read off the drawn words anyway
+        # the frequency list from rank 3,000 on: fillers seldom are queries; relevance is read off the words
         for _ in range(int(rng.integers(1, 5))):
             signs.append(_sign(rng, ((lexicon.words()[int(rng.integers(3000, 40000))],),)))
         signs.sort(key=lambda sign: -sign.height)
@@ -86,13 +86,17 @@ def queries(images: list[dict]) -> list[dict]:
     out = [{"text": w, "group": "content", "relevant": sorted(words[w])} for w in (*DRAWABLE, *CONTENT)]
     out += [{"text": w, "group": "function", "relevant": sorted(words[w])} for w in FUNCTION]
     out += [{"text": p, "group": "phrase", "relevant": sorted(signs[p])} for p in PHRASES]
-    out += [{"text": f"a {c} sign that says {w}", "group": "attribute", "relevant": sorted(boards[c, w])} for c, w in ATTRIBUTES]
+    out += [
+        {"text": f"a {c} sign that says {w}", "group": "attribute", "relevant": sorted(boards[c, w])}
+        for c, w in ATTRIBUTES
+    ]
     return [query for query in out if query["relevant"]]
 
 
 def _describe(name: str, scene: synth.Scene) -> dict:
     words = [
-        {"text": w.text, "polygon": w.polygon.round(1).tolist(), "ignore": not w.visible, "colour": w.board} for w in scene.words
+        {"text": w.text, "polygon": w.polygon.round(1).tolist(), "ignore": not w.visible, "colour": w.board}
+        for w in scene.words
     ]
     found = {p for p in PHRASES if _has_phrase(scene, p)}
     pictures = sorted(p.text for p in scene.pictures if p.visible)
@@ -137,7 +141,9 @@ def main() -> None:
     args = parser.parse_args()
     icon_font = fonts.find_icon_font()
     if icon_font is None:
-        parser.error("no icon font found: install Font Awesome 4 (Debian: fonts-font-awesome) or set FDP_FONTS to its folder.")
+        parser.error(
+            "no icon font found: install Font Awesome 4 (Debian: fonts-font-awesome) or set FDP_FONTS to its folder."
+        )
     renderer = synth.Renderer(fonts.find_fonts(), icon_font)
     rng = np.random.default_rng([args.seed, 0])
     scenes = [renderer.compose(rng, SIZE, signs, hard=0.6) for signs in plan(rng, args.images)]

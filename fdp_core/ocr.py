@@ -121,7 +121,7 @@ class OcrSystem:
 
     def words(self, gallery: Any) -> list[list[str] | None]:
         """Return N lists of normalised words, None where a photograph cannot be opened (a warning tells)."""
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
 
         start, computed, errors, result = time.perf_counter(), 0, [], []
         for photo in tqdm(gallery.photos, desc="reading", disable=not self.progress):

@@ -6,7 +6,8 @@ Contrastive image-text learning at two levels, over the same texts: a whole scen
 name in it (CLIP's attention pool, multi-positive), and each drawn word against its own spelling (the pool's value
 and output projections averaged over the word's cells, as RegionCLIP pools regions). Hard negatives are misspellings
 of the batch's words. One linear head on the joint space, shared by both towers and thrown away afterwards, predicts
-which letter stands where (PHOC): without it the contrastive loss stays at chance for a long time. Interrupt at any time: the same command goes on where it stopped, to the same result.
+which letter stands where (PHOC); sheets of word crops come before whole scenes. Interrupt at any time: the same
+command goes on where it stopped, to the same result.
 """
 
 from __future__ import annotations
@@ -16,18 +17,17 @@ import json
 import math
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import cv2
-import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fdp_core import backbones, fonts, lexicon, spelling, synth
+from fdp_core import backbones, spelling
 from fdp_core.files import atomic_write_bytes
+from fdp_core.pretrain_batches import Recipe, Scenes
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.27, 0.27, 0.27)
 MINI = {
@@ -37,83 +37,6 @@ MINI = {
     "mean": MEAN,
     "std": STD,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the result of a pre-training run."""
-
-    steps: int = 3600
-    batch_scenes: int = 24  # scenes a step; a sheet of word crops counts as two
-    size: int = 224  # side of a scene, pixels
-    lr: float = 1.5e-3
-    warmup: int = 200
-    weight_decay: float = 0.05
-    ema: float = 0.998
-    sheet_steps: int = 900  # curriculum: sheets of word crops only, until here ...
-    mixed_steps: int = 600  # ... then scenes take over step by step
-    last_sheets: float = 0.15  # share of sheets for the rest of the run
-    global_weight: float = 0.5  # weight of the whole-scene term
-    spelling_weight: float = 1.0  # weight of the letters-and-places term
-    negatives: float = 0.3  # misspellings added, as a share of the batch's words
-    seed: int = 0
-
-
-class Scenes(torch.utils.data.Dataset):
-    """Batch number i is rendered from (seed, i) alone, so a resumed run sees what an unbroken one sees."""
-
-    def __init__(self, recipe: Recipe, backgrounds: str | None):
-        self.recipe, self.folder, self.renderer = recipe, backgrounds, None
-
-    def __len__(self) -> int:
-        return self.recipe.steps
-
-    def __getitem__(self, step: int):
-        if self.renderer is None:  # once a worker
-            cv2.setNumThreads(1)
-            photos = synth.load_backgrounds(self.folder) if self.folder else []
-            self.renderer = synth.Renderer(fonts.find_fonts(), fonts.find_icon_font(), photos)
-        r = self.recipe
-        rng = np.random.default_rng([r.seed, step])
-        gone = min(max((step - r.sheet_steps) / max(r.mixed_steps, 1), 0.0), 1.0)
-        sheets = 1 - gone * (1 - r.last_sheets)
-        grid = r.size // backbones.STRIDE
-        images, owners, texts, cells, is_word = [], [], [], [], []
-        room = r.batch_scenes
-        while room > 0:
-            b = len(images)
-            if rng.random() < sheets:
-                scene, room = self.renderer.sheet(rng, r.size, hard=0.4 + 0.6 * gone), room - 2
-            else:
-                scene, room = self.renderer.scene(rng, r.size), room - 1
-            images.append(scene.image)
-            for drawn, kind in [(w, True) for w in scene.words] + [(p, False) for p in scene.pictures]:
-                if not drawn.visible:
-                    continue
-                owners.append(b)
-                texts.append(drawn.text.lower())
-                cells.append(cell_weights(drawn.polygon, r.size, grid))
-                is_word.append(kind)
-        negatives = [lexicon.mutate(rng, t) for t, w in zip(texts, is_word, strict=True) if w and rng.random() < r.negatives]
-        vocabulary = sorted(set(texts) | {n for n in negatives if n})
-        index = {text: i for i, text in enumerate(vocabulary)}
-        return {
-            "images": torch.from_numpy(np.stack(images)),
-            "owners": torch.tensor(owners),
-            "labels": torch.tensor([index[t] for t in texts]),
-            "is_word": torch.tensor(is_word),
-            "spelling": torch.from_numpy(np.stack([spelling.pyramid(t) for t in vocabulary])),
-            "cells": torch.from_numpy(np.stack(cells)),
-            "vocabulary": vocabulary,
-        }
-
-
-def cell_weights(polygon: np.ndarray, size: int, grid: int) -> np.ndarray:
-    """Return the share of a polygon in each cell, float32 [grid * grid], sum 1."""
-    fine = np.zeros((size // 4, size // 4), np.uint8)
-    cv2.fillPoly(fine, [np.round(polygon / 4 - 0.5).astype(np.int32)], 1)
-    share = fine.reshape(grid, size // 4 // grid, grid, -1).mean((1, 3)).astype(np.float32).ravel()
-    return share / share.sum()
 
 
 def contrastive(features: Tensor, texts: Tensor, positive: Tensor, scale: Tensor) -> Tensor:
@@ -148,7 +71,9 @@ def forward(clip: nn.Module, head: nn.Module, batch: dict, tokenizer, device: st
     regions = torch.einsum("nl,nlc->nc", batch["cells"].to(device), flat[owners])  # v and c are linear: pool first
     regions = F.normalize(pool.c_proj(pool.v_proj(regions)), dim=-1)
     tokens = tokenizer(batch["vocabulary"])
-    tokens = tokens[:, : int((tokens == tokenizer.end).int().argmax(1).max()) + 1].to(device)  # causal: cutting is exact
+    tokens = tokens[:, : int((tokens == tokenizer.end).int().argmax(1).max()) + 1].to(
+        device
+    )  # causal: cutting is exact
     texts = F.normalize(encode_text(clip, tokens), dim=-1)
     scale = clip.logit_scale.exp().clamp(max=100)
     own = F.one_hot(labels, len(texts)).bool()
@@ -181,8 +106,10 @@ def encode_text(clip: nn.Module, tokens: Tensor) -> Tensor:
     return x[torch.arange(len(x)), tokens.argmax(1)] @ clip.text_projection
 
 
-def train(out: Path, recipe: Recipe, backgrounds: str | None, device: str, workers: int, stop_at: int | None = None) -> None:
-    """Run or resume pre-training; writes ``state.safetensors``, ``log.jsonl`` and ``mini.safetensors`` (EMA, fp16) to ``out``."""
+def train(
+    out: Path, recipe: Recipe, backgrounds: str | None, device: str, workers: int, stop_at: int | None = None
+) -> None:
+    """Run or resume; writes ``state.safetensors``, ``log.jsonl`` and ``mini.safetensors`` (EMA, fp16) to ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     clip = backbones.build_mini(MINI).to(device).to(memory_format=torch.channels_last)
@@ -196,7 +123,9 @@ def train(out: Path, recipe: Recipe, backgrounds: str | None, device: str, worke
     first = _resume(out, recipe, clip, head, ema, optimiser)
     tokenizer = backbones.CharTokenizer(MINI["text_cfg"]["context_length"])
     data = torch.utils.data.Subset(Scenes(recipe, backgrounds), range(first, recipe.steps))
-    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None)
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None
+    )
     clip.train()
     began, seen = time.time(), 0
     step = first
@@ -240,7 +169,9 @@ def _average(ema: dict[str, Tensor], clip: nn.Module, decay: float) -> None:
             ema[key].copy_(value)
 
 
-def _save(out: Path, recipe: Recipe, clip: nn.Module, head: nn.Module, ema: dict[str, Tensor], optimiser, step: int) -> None:
+def _save(
+    out: Path, recipe: Recipe, clip: nn.Module, head: nn.Module, ema: dict[str, Tensor], optimiser, step: int
+) -> None:
     """Write the training state and the shippable weights, each in one piece or not at all."""
     state = {f"model.{k}": v for k, v in clip.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
     state |= {f"head.{k}": v for k, v in head.state_dict().items()}
@@ -262,7 +193,9 @@ def _resume(out: Path, recipe: Recipe, clip: nn.Module, head: nn.Module, ema: di
     with safetensors.safe_open(path, "pt") as file:
         meta = file.metadata()
         if json.loads(meta["recipe"]) != asdict(recipe):
-            raise ValueError(f"{path} was made with another recipe: {meta['recipe']}. Use another --out or the same options.")
+            raise ValueError(
+                f"{path} was made with another recipe: {meta['recipe']}. Use another --out or the same options."
+            )
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
     clip.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     head.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("head.")})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from fdp_core import lexicon, losses, metrics, samples
 from fdp_core.config import Config

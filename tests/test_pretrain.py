@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from fdp_core import backbones, fonts, pretrain
+from fdp_core import backbones, fonts, pretrain, pretrain_batches
 
 TTF = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 TINY = {
@@ -33,7 +33,9 @@ def test_contrastive_equals_cross_entropy_with_one_positive_each():
     scale = torch.tensor(7.0)
     labels = torch.arange(5)
     logits = scale * x @ t.T
-    expected = 0.5 * (torch.nn.functional.cross_entropy(logits, labels) + torch.nn.functional.cross_entropy(logits.T, labels))
+    expected = 0.5 * (
+        torch.nn.functional.cross_entropy(logits, labels) + torch.nn.functional.cross_entropy(logits.T, labels)
+    )
     assert torch.allclose(pretrain.contrastive(x, t, torch.eye(5, dtype=torch.bool), scale), expected, atol=1e-6)
 
 
@@ -49,9 +51,11 @@ def test_contrastive_by_hand_with_two_positives():
 
 def test_cell_weights_are_shares_of_the_polygon():
     square = np.array([[32, 0], [96, 0], [96, 32], [32, 32]], np.float32)
-    weights = pretrain.cell_weights(square, 128, 4).reshape(4, 4)
+    weights = pretrain_batches.cell_weights(square, 128, 4).reshape(4, 4)
     assert weights.sum() == pytest.approx(1)
-    assert weights[0, 1] == pytest.approx(0.5, abs=0.1) and weights[0, 2] == pytest.approx(0.5, abs=0.1)  # drawn on a 4-pixel raster
+    assert weights[0, 1] == pytest.approx(0.5, abs=0.1) and weights[0, 2] == pytest.approx(
+        0.5, abs=0.1
+    )  # drawn on a 4-pixel raster
 
 
 def test_encode_text_cut_equals_full_length():

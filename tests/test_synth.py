@@ -38,7 +38,7 @@ def test_drawn_pixels_lie_inside_the_polygons(renderer, monkeypatch):
     def ink_only(rng, ink, draw, board=None):
         return np.zeros((*ink.shape, 3), np.float32), ink, "none"
 
-    monkeypatch.setattr(synth, "_paint", ink_only)
+    monkeypatch.setattr(synth.look, "paint", ink_only)
     monkeypatch.setattr(synth.Renderer, "_background", lambda self, rng, size: grey.copy())
     drawn = 0
     for seed in range(40):

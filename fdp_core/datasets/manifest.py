@@ -97,7 +97,8 @@ def _holds_something(path: Path) -> bool:
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """Return where data sets are looked for: ``root``, else the variable ``FDP_DATA``, else ``./data``.
 
-    Where there is no ``./data``, that of the checkout is taken if it exists: JupyterLab runs a notebook in its own folder.
+    Where there is no ``./data``, that of the checkout is taken if it exists: JupyterLab runs a notebook in its
+    own folder.
     """
     if named := root or os.environ.get("FDP_DATA"):
         return Path(named).expanduser().absolute()
