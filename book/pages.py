@@ -6,7 +6,7 @@ A page may hold, anywhere in its text,
   field (``queries``, ``images``, ``seconds``, ``date``, ``device``, ``commit``) of a record of ``book/results``;
   ``#1a2b3c4d`` after the backbone, the end of the record's file name, picks one of several runs;
 * ``{{ paper:METHOD:SET }}``: a published mAP of ``data_manifests/paper_results.csv``;
-* ``{{ table:results }}``, ``{{ table:data }}``, ``{{ table:status }}``: whole tables.
+* ``{{ table:results }}``, ``{{ table:data }}``, ``{{ table:status }}``, ``{{ table:pretraining }}``: whole tables.
 
 Whatever cannot be filled stops the build and names page and line.
 """
@@ -112,8 +112,7 @@ def published(argument: str, path: Path) -> str:
     method, _, name = argument.rpartition(":")
     table = paper.paper_results(path)
     rows = table[
-        (table["method"].map(_same) == _same(method))
-        & (table["set"].map(paper.set_key) == paper.set_key(name))
+        (table["method"].map(_same) == _same(method)) & (table["set"].map(paper.set_key) == paper.set_key(name))
     ]
     rows = rows[rows["metric"].str.lower().str.contains("map")]
     if len(rows) != 1:
@@ -163,9 +162,7 @@ def _theirs(lines: pd.DataFrame, best: float | None) -> str:
         row = [line["method"], line["venue"], f"{line['value']:.2f}"]
         rows.append([*row, *([] if best is None else [f"{best - line['value']:+.1f}"]), line["source"]])
     difference = [] if best is None else ["Our best minus this"]
-    return markdown_table(
-        ["Published", "Venue", "mAP %", *difference, "Source"], rows, {2, 3} if difference else {2}
-    )
+    return markdown_table(["Published", "Venue", "mAP %", *difference, "Source"], rows, {2, 3} if difference else {2})
 
 
 def results_table(table: pd.DataFrame, path: Path) -> str:
@@ -220,6 +217,27 @@ def status_table(stage: Path) -> str:
     return table + "\n\nWhere:\n\n" + "\n".join(f"{n}. {place}" for n, place in enumerate(places, 1))
 
 
+def pretraining_table(log: Path, rows: int = 13) -> str:
+    """Return the log of mini's pre-training as a table of about ``rows`` lines, first and last included.
+
+    Raises:
+        PageError: the log is missing or empty.
+    """
+    if not log.is_file() or not (lines := [json.loads(line) for line in log.read_text("utf-8").splitlines()]):
+        raise PageError(
+            f"{log.name} is missing or empty: it is log.jsonl of the run that made fdp_core/assets/mini.safetensors"
+        )
+    last = len(lines) - 1
+    chosen = [lines[round(i * last / (rows - 1))] for i in range(rows)] if last >= rows else lines
+    heads = ["Step", "Words and pictures seen", "Minutes", "Word loss", "Scene loss", "Right word first, %"]
+    cells = [
+        [f"{x['step']:,}", f"{x['words_seen']:,}", f"{x['seconds'] / 60:.0f}", f"{x['words']:.2f}", f"{x['scenes']:.2f}",
+         f"{100 * x['accuracy']:.0f}"]
+        for x in chosen
+    ]  # fmt: skip
+    return markdown_table(heads, cells, set(range(6)))
+
+
 def fill(text: str, resolvers: dict[str, Callable[[str], str]], page: str) -> str:
     """Replace every ``{{ kind:argument }}`` of a page.
 
@@ -231,9 +249,7 @@ def fill(text: str, resolvers: dict[str, Callable[[str], str]], page: str) -> st
         line = text.count("\n", 0, match.start()) + 1
         kind, argument = match.groups()
         if kind not in resolvers:
-            raise PageError(
-                f"{page}, line {line}: unknown field {match.group(0)}; there are {', '.join(resolvers)}"
-            )
+            raise PageError(f"{page}, line {line}: unknown field {match.group(0)}; there are {', '.join(resolvers)}")
         try:
             return resolvers[kind](argument.strip())
         except (PageError, FileNotFoundError, results.BadRecord) as error:
@@ -259,6 +275,7 @@ def render(root: Path, stage: Path, records: Path) -> None:
         "results": lambda: results_table(table, numbers),
         "status": lambda: status_table(stage),
         "data": data_sections,
+        "pretraining": lambda: pretraining_table(root / "book" / "results" / "mini_pretraining.jsonl"),
     }
 
     def whole(name: str) -> str:
@@ -272,6 +289,4 @@ def render(root: Path, stage: Path, records: Path) -> None:
         "table": whole,
     }
     for page in sorted((stage / "book").glob("*.md")):
-        page.write_text(
-            fill(page.read_text(encoding="utf-8"), resolvers, f"book/{page.name}"), encoding="utf-8"
-        )
+        page.write_text(fill(page.read_text(encoding="utf-8"), resolvers, f"book/{page.name}"), encoding="utf-8")
