@@ -16,6 +16,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "shift_heads": ("per_image", "released_order"),
     "probe": ("spatial", "official", "off"),
     "prompts": ("two", "one", "none"),
+    "prompt_start": ("neutral", "random"),
     "distraction_target": ("temperature", "inverse"),
     "distractor_cluster": ("own", "anchor"),
     "target_pool": ("area", "nearest"),
@@ -55,6 +56,7 @@ class Config:
     content_anchor: str = "office"  # the cluster that holds this word is "content"
     # Prompt
     prompts: str = "two"
+    prompt_start: str = "neutral"  # contexts that nearly leave CLIP's word features as they are; "random": released
     context_function: int = 2  # learnable vectors before a function word
     context_content: int = 4  # learnable vectors before a content word
     # Distracted queries
@@ -131,6 +133,7 @@ PRESETS: dict[str, Config] = {
         shift_mean_token=True,
         shift_heads="per_image",  # B1 is a flag of its own: set "released_order" to reproduce it too
         probe="official",
+        prompt_start="random",
         distraction_target="inverse",
         distractor_cluster="anchor",
         drop_true_distractors=False,

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fdp_core import backbones, spelling
-from fdp_core.files import atomic_write_bytes
+from fdp_core.files import atomic_write_bytes, atomic_write_text
 from fdp_core.pretrain_batches import Recipe, Scenes
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.27, 0.27, 0.27)
@@ -74,18 +74,18 @@ def forward(clip: nn.Module, head: nn.Module, batch: dict, tokenizer, device: st
     tokens = tokens[:, : int((tokens == tokenizer.end).int().argmax(1).max()) + 1].to(
         device
     )  # causal: cutting is exact
-    texts = F.normalize(encode_text(clip, tokens), dim=-1)
+    texts = F.normalize(encode_text(clip, tokens, batch["prefix"].to(device)), dim=-1)
     scale = clip.logit_scale.exp().clamp(max=100)
-    own = F.one_hot(labels, len(texts)).bool()
-    scene_has = torch.zeros(len(x), len(texts), dtype=torch.bool, device=device)
-    scene_has[owners, labels] = True
+    own = batch["positive"].to(device)
+    scene_has = F.one_hot(owners, len(x)).float().T @ own.float() > 0
     scenes = F.normalize(pool(feats), dim=-1)
     with torch.no_grad():
-        hit = ((regions @ texts.T).argmax(1) == labels).float().mean()
-    bits = batch["spelling"].to(device)
+        best = (regions @ texts.T).argmax(1, keepdim=True)
+        hit = own.gather(1, best).float().mean()
+    bits, bare = batch["spelling"].to(device), batch["bare"].to(device)
     words = batch["is_word"].to(device)
     return {
-        "spelling_text": letters(head(10 * texts), bits),
+        "spelling_text": letters(head(10 * texts[bare]), bits[bare]),
         "spelling_image": letters(head(10 * regions[words]), bits[labels[words]]),
         "words": contrastive(regions, texts, own, scale),
         "scenes": contrastive(scenes, texts, scene_has, scale),
@@ -98,12 +98,23 @@ def letters(logits: Tensor, bits: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, bits, reduction="sum") / bits.sum().clamp(min=1)
 
 
-def encode_text(clip: nn.Module, tokens: Tensor) -> Tensor:
-    """Encode tokens int64 [N, L] cut to length L; same as CLIP's ``encode_text`` at full length, returns [N, D]."""
-    length = tokens.shape[1]
-    x = clip.token_embedding(tokens) + clip.positional_embedding[:length]
+def encode_text(clip: nn.Module, tokens: Tensor, prefix: Tensor | None = None) -> Tensor:
+    """Encode texts cut to length; without prefix the same as CLIP's ``encode_text`` at full length.
+
+    Args:
+        tokens: int64 [N, L]. prefix: embeddings of unknown tokens between start and text, float [N, k, W]; k may be 0.
+
+    Returns:
+        float [N, D]. With random prefixes the tower learns that a text may stand behind tokens it does not know,
+        as CLIP learns from its captions; FDP's learned contexts are such tokens.
+    """
+    x, end = clip.token_embedding(tokens), tokens.argmax(1)
+    if prefix is not None and prefix.shape[1]:
+        x, end = torch.cat([x[:, :1], prefix, x[:, 1:]], dim=1), end + prefix.shape[1]
+    length = x.shape[1]
+    x = x + clip.positional_embedding[:length]
     x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
-    return x[torch.arange(len(x)), tokens.argmax(1)] @ clip.text_projection
+    return x[torch.arange(len(x)), end] @ clip.text_projection
 
 
 def train(
@@ -127,7 +138,8 @@ def train(
         data, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None
     )
     clip.train()
-    began, seen = time.time(), 0
+    seen, spent = _so_far(out / "log.jsonl", first)
+    began = time.time() - spent
     step = first
     try:
         for step, batch in enumerate(loader, start=first):
@@ -158,6 +170,16 @@ def train(
         print("Interrupted: the last saved step is kept; run the same command to go on.")
         return
     _save(out, recipe, clip, head, ema, optimiser, step)
+
+
+def _so_far(log: Path, first: int) -> tuple[int, float]:
+    """Return (words seen, seconds) at step ``first`` of a resumed run; later lines, of lost steps, are dropped."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    kept = [line for line in lines if json.loads(line)["step"] < first]
+    if len(kept) < len(lines):
+        atomic_write_text(log, "".join(line + "\n" for line in kept))
+    last = json.loads(kept[-1]) if kept else {"words_seen": 0, "seconds": 0.0}
+    return last["words_seen"], last["seconds"]
 
 
 @torch.no_grad()
@@ -220,6 +242,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=1, help="rendering processes")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's default")
+    parser.add_argument("--stop-at", type=int, help="stop and save after this step; the learning rate follows --steps")
     for name, value in asdict(Recipe()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     args = parser.parse_args()
@@ -228,7 +251,7 @@ def main() -> None:
     bsds = Path(os.environ.get("FDP_DATA", "data")) / "bsds500"
     folder = args.backgrounds or (str(bsds) if bsds.is_dir() else None)
     recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
-    train(args.out, recipe, folder, args.device, args.workers)
+    train(args.out, recipe, folder, args.device, args.workers, args.stop_at)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import torch
 
 from fdp_core import backbones, fonts, lexicon, scenery, spelling, synth
 
+CAPTION_SHARE = 0.35  # of the words and pictures
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -21,6 +23,7 @@ class Recipe:
     lr: float = 1.5e-3
     warmup: int = 200
     weight_decay: float = 0.05
+    captions_from: int = 1750  # from this step on texts also come as captions and behind unknown tokens
     ema: float = 0.998
     sheet_steps: int = 900  # curriculum: sheets of word crops only, until here ...
     mixed_steps: int = 600  # ... then scenes take over step by step
@@ -28,6 +31,7 @@ class Recipe:
     global_weight: float = 0.5  # weight of the whole-scene term
     spelling_weight: float = 1.0  # weight of the letters-and-places term
     negatives: float = 0.3  # misspellings added, as a share of the batch's words
+    text_width: int = 192  # width of the text tower: of the unknown tokens
     seed: int = 0
 
 
@@ -50,7 +54,7 @@ class Scenes(torch.utils.data.Dataset):
         gone = min(max((step - r.sheet_steps) / max(r.mixed_steps, 1), 0.0), 1.0)
         sheets = 1 - gone * (1 - r.last_sheets)
         grid = r.size // backbones.STRIDE
-        images, owners, texts, cells, is_word = [], [], [], [], []
+        images, owners, texts, boards, cells, is_word = [], [], [], [], [], []
         room = r.batch_scenes
         while room > 0:
             b = len(images)
@@ -64,13 +68,39 @@ class Scenes(torch.utils.data.Dataset):
                     continue
                 owners.append(b)
                 texts.append(drawn.text.lower())
+                boards.append(drawn.board)
                 cells.append(cell_weights(drawn.polygon, r.size, grid))
                 is_word.append(kind)
         negatives = [
             lexicon.mutate(rng, t) for t, w in zip(texts, is_word, strict=True) if w and rng.random() < r.negatives
         ]
+        plain = set(texts) | {n for n in negatives if n}
         vocabulary = sorted(set(texts) | {n for n in negatives if n})
+        captions, prefix = {}, np.zeros((len(vocabulary), 0, 0), np.float32)
+        if step >= r.captions_from:
+            aside = np.random.default_rng([r.seed, step, 1])  # a stream of its own: the scenes stay as they are
+            captions = {
+                n: caption(aside, text, board, word)
+                for n, (text, board, word) in enumerate(zip(texts, boards, is_word, strict=True))
+                if aside.random() < CAPTION_SHARE
+            }
+            vocabulary = vocabulary + sorted(set(captions.values()) - set(vocabulary))
+            tokens = int(aside.choice([0, 1, 2, 3, 4], p=[0.4, 0.1, 0.2, 0.1, 0.2]))
+            prefix = aside.normal(0, 0.02, (len(vocabulary), tokens, r.text_width)).astype(np.float32)
         index = {text: i for i, text in enumerate(vocabulary)}
+        bare = np.array([text in plain for text in vocabulary])
+        positive = np.zeros((len(texts), len(vocabulary)), bool)
+        for n, text in enumerate(texts):
+            positive[n, index[text]] = True
+            if n in captions:
+                positive[n, index[captions[n]]] = True
+        for (
+            n,
+            text,
+        ) in captions.items():  # the caption of one is true of all equal words, of a colour only on such boards
+            coloured = f"a {boards[n]} sign" in captions[n]
+            same = [m for m, t in enumerate(texts) if t == text and (not coloured or boards[m] == boards[n])]
+            positive[same, index[captions[n]]] = True
         return {
             "images": torch.from_numpy(np.stack(images)),
             "owners": torch.tensor(owners),
@@ -79,7 +109,18 @@ class Scenes(torch.utils.data.Dataset):
             "spelling": torch.from_numpy(np.stack([spelling.pyramid(t) for t in vocabulary])),
             "cells": torch.from_numpy(np.stack(cells)),
             "vocabulary": vocabulary,
+            "bare": torch.from_numpy(bare),
+            "positive": torch.from_numpy(positive),
+            "prefix": torch.from_numpy(prefix),
         }
+
+
+def caption(rng: np.random.Generator, text: str, board: str, word: bool) -> str:
+    """Put a word or a picture's name into one of a few captions, with its board's colour where it has a board."""
+    if not word:
+        return str(rng.choice([f"{text}.", f"a {text}", f"a picture of a {text}"]))
+    plain = [f"{text}.", f"{text}.", f"the word {text}", f"a sign that says {text}"]
+    return str(rng.choice(plain if board == "none" else [*plain, f"a {board} sign that says {text}"]))
 
 
 def cell_weights(polygon: np.ndarray, size: int, grid: int) -> np.ndarray:

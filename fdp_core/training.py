@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fdp_core import lexicon, losses, metrics, samples
+from fdp_core import lexicon, losses, metrics, prompt, samples
 from fdp_core.config import Config
 from fdp_core.distract import Distractors, soft_targets
 from fdp_core.history import History
@@ -183,6 +183,8 @@ def train(
         names = hashlib.sha256((data.fingerprint() + "\n".join(distractors.words)).encode()).hexdigest()
         run = Run(model, config, names, None if out_dir is None else Path(out_dir))
         if not (resume and run.resume()):
+            if model.prompt is not None and config.prompt_start == "neutral":
+                prompt.start_neutral(model.prompt, model.backbone, words, seed=config.seed)
             run.history = History(run.out_dir / LOG if run.out_dir else None)
             run.save()
         try:

@@ -124,3 +124,27 @@ def test_bad_arguments_are_errors(backbone):
     with pytest.raises(ValueError, match="2 kinds"):
         prompt.PromptLearner(32)(backbone, ["a", "b"], torch.tensor([0]))
     assert prompt.PromptLearner(32)(backbone, [], torch.tensor([], dtype=torch.long)).shape == (0, 16)
+
+
+@pytest.mark.parametrize("mode", ["two", "one", "none"])
+def test_neutral_start_brings_prompted_words_near_the_bare_ones(backbone, mode):
+    learner = prompt.PromptLearner(32, 2, 4, mode, seed=1)
+    words = ["the", "office", "coffee", "and", "hotel", "bank"]
+    other = prompt.PromptLearner(32, 2, 4, mode, seed=1)
+    cosines = prompt.start_neutral(learner, backbone, words, steps=25, batch=8, seed=3)
+    assert prompt.start_neutral(other, backbone, words, steps=25, batch=8, seed=3) == cosines
+    if mode == "none":
+        assert cosines == []
+        return
+    assert cosines[-1] > cosines[0]
+    assert all(torch.equal(a, b) for a, b in zip(learner.parameters(), other.parameters(), strict=True))
+    assert all(parameter.grad is None for parameter in learner.parameters())
+    bare = torch.nn.functional.normalize(backbone.encode_text(words), dim=-1)
+    start = prompt.PromptLearner(32, 2, 4, mode, seed=1)
+    for kind in (0, 1) if mode == "two" else (1,):
+        kinds = torch.full((len(words),), kind)
+        near, far = (
+            (torch.nn.functional.normalize(learned(backbone, words, kinds), dim=-1) * bare).sum(-1).mean()
+            for learned in (learner, start)
+        )
+        assert near > far

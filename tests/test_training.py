@@ -363,3 +363,13 @@ def test_distractors_follow_the_switches(backbone, world, monkeypatch):
     assert asked[-1][0] == ["hotel", "hotel", "motel", "###"]  # C6: the hostel stands in the same image
     training.loss_terms(model, crowded, [pair], finder, model.config.replace(drop_true_distractors=False), 1)
     assert "hostel" in asked[-1][0]
+
+
+def test_training_starts_from_neutral_prompts_and_the_released_way_from_random_ones(backbone, world, monkeypatch):
+    started = []
+    monkeypatch.setattr(training.prompt, "start_neutral", lambda *given, **options: started.append(options["seed"]))
+    run(fresh(backbone, epochs=1, seed=3), world)
+    assert started == [3] and config.preset("paper_compat").prompt_start == "random"
+    run(fresh(backbone, epochs=1, prompt_start="random"), world)
+    run(fresh(backbone, epochs=1, prompts="none"), world)
+    assert started == [3]
