@@ -70,11 +70,14 @@ def forward(clip: nn.Module, head: nn.Module, batch: dict, tokenizer, device: st
     owners, labels = batch["owners"].to(device), batch["labels"].to(device)
     regions = torch.einsum("nl,nlc->nc", batch["cells"].to(device), flat[owners])  # v and c are linear: pool first
     regions = F.normalize(pool.c_proj(pool.v_proj(regions)), dim=-1)
-    tokens = tokenizer(batch["vocabulary"])
-    tokens = tokens[:, : int((tokens == tokenizer.end).int().argmax(1).max()) + 1].to(
-        device
-    )  # causal: cutting is exact
-    texts = F.normalize(encode_text(clip, tokens, batch["prefix"].to(device)), dim=-1)
+    texts, done = [], 0
+    for n in (int(batch["bare"].sum()), len(batch["vocabulary"])):  # words, then captions: each cut to its own length
+        if n > done:
+            tokens = tokenizer(batch["vocabulary"][done:n])
+            tokens = tokens[:, : int((tokens == tokenizer.end).int().argmax(1).max()) + 1].to(device)  # causal: exact
+            texts.append(encode_text(clip, tokens, batch["prefix"][done:n].to(device)))
+        done = n
+    texts = F.normalize(torch.cat(texts), dim=-1)
     scale = clip.logit_scale.exp().clamp(max=100)
     own = batch["positive"].to(device)
     scene_has = F.one_hot(owners, len(x)).float().T @ own.float() > 0

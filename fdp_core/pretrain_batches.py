@@ -10,7 +10,7 @@ import torch
 
 from fdp_core import backbones, fonts, lexicon, scenery, spelling, synth
 
-CAPTION_SHARE = 0.35  # of the words and pictures
+CAPTION_SHARE = 0.2  # of the words and pictures
 
 
 @dataclass(frozen=True)
