@@ -40,5 +40,14 @@ def use_style() -> None:
 @contextlib.contextmanager
 def figure_style() -> Iterator[None]:
     """Draw inside in the one style, and leave the user's own as it was."""
-    with mpl.rc_context(_STYLE):
-        yield
+    interactive = mpl.is_interactive()
+    try:
+        with mpl.rc_context(_STYLE):
+            try:
+                yield
+            finally:
+                # The first figure may load the notebook's backend, which switches this on; to take it back would leave
+                # all later figures of the notebook undrawn.
+                interactive = mpl.is_interactive()
+    finally:
+        mpl.interactive(interactive)

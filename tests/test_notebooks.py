@@ -87,9 +87,10 @@ def test_misspelt_parameters_are_caught_at_once(path):
 def test_figures_have_caption_name_and_alternative_text(path):
     names = []
     for number, cell in enumerate(cells(path)):
-        if not has_figure(cell):
-            continue
         myst = cell.metadata.get("mystnb", {})
+        if not has_figure(cell):
+            assert "figure" not in myst, f"code cell {number}: a caption, but no figure was drawn"
+            continue
         figure, image = myst.get("figure", {}), myst.get("image", {})
         assert figure.get("caption") and figure.get("name"), (
             f"code cell {number}: no mystnb.figure caption and name"

@@ -175,3 +175,14 @@ def test_the_palette_keeps_apart_in_grey_and_style_stays_inside():
     before = dict(plt.rcParams)
     plots.loss_curves([{"step": 0, "a": 1.0}])
     assert dict(plt.rcParams) == before
+
+
+def test_the_style_leaves_a_backend_that_was_loaded_inside_interactive():
+    before = matplotlib.is_interactive()
+    try:
+        matplotlib.interactive(False)
+        with plots.figure_style():
+            matplotlib.interactive(True)  # as the notebook's backend does when the first figure loads it
+        assert matplotlib.is_interactive()
+    finally:
+        matplotlib.interactive(before)
