@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import string
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,19 @@ def words() -> tuple[str, ...]:
     Source: the word list of the package wordfreq 3.1.1 (CC BY-SA 4.0), letters and apostrophes only.
     """
     return tuple((ASSETS / "lexicon.txt").read_text(encoding="utf-8").split())
+
+
+def seen_in_training(texts: Sequence[str]) -> np.ndarray:
+    """Say which texts mini can have met in its pre-training: words of the list, and anything of digits.
+
+    Args:
+        texts: Q queries.
+
+    Returns:
+        bool [Q]. Invented training words are random letters; one that equals a query by chance is not counted.
+    """
+    known = set(words())
+    return np.array([text.lower() in known or any(c.isdigit() for c in text) for text in texts], dtype=bool)
 
 
 def sample_word(rng: np.random.Generator, top: int = 60000) -> str:

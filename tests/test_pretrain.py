@@ -17,7 +17,16 @@ TINY = {
     "vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "head_width": 64},
     "text_cfg": {"context_length": 64, "vocab_size": 128, "width": 16, "heads": 2, "layers": 1},
 }
-RECIPE = pretrain.Recipe(steps=4, batch_scenes=2, size=64, warmup=1, sheet_steps=1, mixed_steps=2, captions_from=2, text_width=16)
+RECIPE = pretrain.Recipe(
+    steps=4,
+    batch_scenes=2,
+    size=64,
+    warmup=1,
+    sheet_steps=1,
+    mixed_steps=2,
+    captions_from=2,
+    text_width=16,
+)
 
 
 @pytest.fixture

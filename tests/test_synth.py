@@ -86,6 +86,10 @@ def test_sampled_words_are_printable_and_lower_case(seed):
     assert word and word == word.lower() and word.isascii() and " " not in word
 
 
+def test_seen_in_training():
+    assert lexicon.seen_in_training(["Coffee", "24", "zzyzxq"]).tolist() == [True, True, False]
+
+
 def test_spelling_pyramid_by_hand():
     bits = spelling.pyramid("Beyond").reshape(10, 36)
     letters = lambda row: {spelling.ALPHABET[i] for i in np.flatnonzero(bits[row])}  # noqa: E731
