@@ -34,6 +34,28 @@ STRIDE = 32  # pixels per cell of the trunk's last feature map
 _CHUNK = 256  # texts encoded at once
 
 
+def run_trunk(clip: CLIP, images: Tensor) -> Tensor:
+    """Run the stem and layers 1-4 of any CLIP ResNet: [B, C, G, G] of [B, 3, S, S]; gradients flow."""
+    visual = clip.visual
+    return visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(images)))))
+
+
+def run_text_tower(clip: CLIP, x: Tensor, eot: Tensor) -> Tensor:
+    """Run the causal text tower on embedded tokens, cut to the last end token (the tower is causal: the same result).
+
+    Args:
+        x: float [N, L, W] without position embedding.
+        eot: int64 [N], place of each end token.
+
+    Returns:
+        float [N, D], un-normalised; gradients flow.
+    """
+    length = int(eot.max()) + 1 if len(eot) else 1
+    x = x[:, :length] + clip.positional_embedding[:length]
+    x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
+    return clip.ln_final(x[torch.arange(len(x), device=x.device), eot]) @ clip.text_projection
+
+
 class Backbone(nn.Module):
     """A frozen CLIP, taken apart: trunk, attention pool, text tower, tokenizer.
 
@@ -104,9 +126,7 @@ class Backbone(nn.Module):
         shape = list(images.shape)
         if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or shape[2] % STRIDE:
             raise ValueError(f"Expected images [B, 3, S, S] with S a multiple of {STRIDE}, got {shape}.")
-        visual = self.clip.visual
-        x = visual.stem(images.to(self.device))
-        return visual.layer4(visual.layer3(visual.layer2(visual.layer1(x))))
+        return run_trunk(self.clip, images.to(self.device))
 
     @torch.no_grad()
     def zero_shot(self, images_or_features: Tensor) -> Tensor:
@@ -151,10 +171,7 @@ class Backbone(nn.Module):
                 f"A text of {length} tokens does not fit: {self.name} reads {self.context_length}, the input "
                 f"holds {x.shape[1]}. Shorten the text or the learnable context."
             )
-        x = x[:, :length] + self.clip.positional_embedding[:length]
-        x = self.clip.transformer(x, attn_mask=self.clip.attn_mask[:length, :length])
-        x = self.clip.ln_final(x[torch.arange(len(x), device=x.device), eot])
-        return x @ self.clip.text_projection
+        return run_text_tower(self.clip, x, eot)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Encode token ids [N, context_length] as CLIP does, cut to the longest: float [N, D]."""

@@ -38,16 +38,32 @@ def alignment(images: Tensor, texts: Tensor, scale: float | Tensor, positives: T
         raise ValueError(f"Positives must be [{len(images)}, {len(texts)}], not {list(positives.shape)}.")
     if not (positives.any(dim=1).all() and positives.any(dim=0).all()):
         raise ValueError("Every image and every word of the batch needs a positive.")
-    logits = scale * images @ texts.T
+    return contrastive(images, texts, positives, scale)
+
+
+def contrastive(features: Tensor, texts: Tensor, positives: Tensor, scale: float | Tensor) -> Tensor:
+    """Multi-positive contrastive loss: each positive is told apart from the negatives only, never from other positives.
+
+    Args:
+        features: unit-norm ``[N, D]``.
+        texts: unit-norm ``[M, D]``.
+        positives: bool ``[N, M]``.
+        scale: the logit scale.
+
+    Returns:
+        A scalar: the mean of both directions; a row or column without a positive counts only among the negatives.
+    """
+    logits = scale * features @ texts.T
     return (_contrast(logits, positives) + _contrast(logits.T, positives.T)) / 2
 
 
 def _contrast(logits: Tensor, positives: Tensor) -> Tensor:
-    """Mean over rows and their positives of the cross-entropy of one positive against the row's negatives."""
+    """Mean over rows with positives of the mean cross-entropy of each positive against the row's negatives."""
     # finfo.min, not -inf: a row without negatives must have a gradient of zero, not NaN
     negatives = logits.masked_fill(positives, torch.finfo(logits.dtype).min).logsumexp(dim=1, keepdim=True)
     each = torch.where(positives, F.softplus(negatives - logits), 0.0)
-    return (each.sum(dim=1) / positives.sum(dim=1)).mean()
+    count = positives.sum(dim=1)
+    return (each.sum(dim=1) / count.clamp(min=1))[count > 0].mean()
 
 
 def distraction(

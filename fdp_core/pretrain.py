@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fdp_core import backbones, spelling
+from fdp_core import backbones, losses, spelling
 from fdp_core.files import atomic_write_bytes, atomic_write_text
 from fdp_core.pretrain_batches import Recipe, Scenes
 
@@ -39,45 +39,21 @@ MINI = {
 }  # fmt: skip
 
 
-def contrastive(features: Tensor, texts: Tensor, positive: Tensor, scale: Tensor) -> Tensor:
-    """Multi-positive symmetric cross-entropy: each positive competes with the negatives, not with other positives.
-
-    Args:
-        features: [N, D] unit-norm. texts: [T, D] unit-norm. positive: bool [N, T]. scale: the logit scale.
-
-    Returns:
-        The mean of both directions, a scalar; rows and columns without a positive count only as negatives.
-    """
-    logits = scale * features @ texts.T
-
-    def one_way(z: Tensor, match: Tensor) -> Tensor:
-        rest = z.masked_fill(match, -torch.inf).logsumexp(1, keepdim=True)
-        loss = F.softplus(rest - z)  # -log(e^z / (e^z + negatives)), per positive
-        has = match.any(1)
-        return ((loss * match).sum(1) / match.sum(1).clamp(min=1))[has].mean()
-
-    return 0.5 * (one_way(logits, positive) + one_way(logits.T, positive.T))
-
-
 def forward(clip: nn.Module, head: nn.Module, batch: dict, tokenizer, device: str) -> dict[str, Tensor]:
     """Return the named loss terms of one batch and the share of words whose own spelling scores best."""
     mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
     x = ((batch["images"].to(device).float() / 255 - mean) / std).permute(0, 3, 1, 2)
-    visual, pool = clip.visual, clip.visual.attnpool
-    x = visual.stem(x.contiguous(memory_format=torch.channels_last))
-    feats = visual.layer4(visual.layer3(visual.layer2(visual.layer1(x))))  # [B, C, G, G]
+    pool = clip.visual.attnpool
+    feats = backbones.run_trunk(clip, x.contiguous(memory_format=torch.channels_last))  # [B, C, G, G]
     flat = feats.flatten(2).transpose(1, 2)  # [B, L, C]
     owners, labels = batch["owners"].to(device), batch["labels"].to(device)
     regions = torch.einsum("nl,nlc->nc", batch["cells"].to(device), flat[owners])  # v and c are linear: pool first
     regions = F.normalize(pool.c_proj(pool.v_proj(regions)), dim=-1)
-    texts, done = [], 0
-    for n in (int(batch["bare"].sum()), len(batch["vocabulary"])):  # words, then captions: each cut to its own length
-        if n > done:
-            tokens = tokenizer(batch["vocabulary"][done:n])
-            tokens = tokens[:, : int((tokens == tokenizer.end).int().argmax(1).max()) + 1].to(device)  # causal: exact
-            texts.append(encode_text(clip, tokens, batch["prefix"][done:n].to(device)))
-        done = n
-    texts = F.normalize(torch.cat(texts), dim=-1)
+    bare, prefix = batch["bare"], batch["prefix"].to(device)
+    parts = [(batch["vocabulary"][:bare], prefix[:bare]), (batch["vocabulary"][bare:], prefix[bare:])]
+    # words and captions apart: each part is cut to its own length
+    texts = torch.cat([encode_text(clip, tokenizer(part).to(device), unknown) for part, unknown in parts if part])
+    texts = F.normalize(texts, dim=-1)
     scale = clip.logit_scale.exp().clamp(max=100)
     own = batch["positive"].to(device)
     scene_has = F.one_hot(owners, len(x)).float().T @ own.float() > 0
@@ -85,13 +61,13 @@ def forward(clip: nn.Module, head: nn.Module, batch: dict, tokenizer, device: st
     with torch.no_grad():
         best = (regions @ texts.T).argmax(1, keepdim=True)
         hit = own.gather(1, best).float().mean()
-    bits, bare = batch["spelling"].to(device), batch["bare"].to(device)
+    bits = batch["spelling"].to(device)
     words = batch["is_word"].to(device)
     return {
-        "spelling_text": letters(head(10 * texts[bare]), bits[bare]),
+        "spelling_text": letters(head(10 * texts[:bare]), bits),
         "spelling_image": letters(head(10 * regions[words]), bits[labels[words]]),
-        "words": contrastive(regions, texts, own, scale),
-        "scenes": contrastive(scenes, texts, scene_has, scale),
+        "words": losses.contrastive(regions, texts, own, scale),
+        "scenes": losses.contrastive(scenes, texts, scene_has, scale),
         "accuracy": hit,
     }
 
@@ -101,23 +77,20 @@ def letters(logits: Tensor, bits: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, bits, reduction="sum") / bits.sum().clamp(min=1)
 
 
-def encode_text(clip: nn.Module, tokens: Tensor, prefix: Tensor | None = None) -> Tensor:
-    """Encode texts cut to length; without prefix the same as CLIP's ``encode_text`` at full length.
+def encode_text(clip: nn.Module, tokens: Tensor, prefix: Tensor) -> Tensor:
+    """Encode texts behind unknown tokens; without any the same as CLIP's ``encode_text``.
 
     Args:
-        tokens: int64 [N, L]. prefix: embeddings of unknown tokens between start and text, float [N, k, W]; k may be 0.
+        tokens: int64 [N, L].
+        prefix: embeddings of unknown tokens between start and text, float [N, k, W]; k may be 0.
 
     Returns:
         float [N, D]. With random prefixes the tower learns that a text may stand behind tokens it does not know,
         as CLIP learns from its captions; FDP's learned contexts are such tokens.
     """
-    x, end = clip.token_embedding(tokens), tokens.argmax(1)
-    if prefix is not None and prefix.shape[1]:
-        x, end = torch.cat([x[:, :1], prefix, x[:, 1:]], dim=1), end + prefix.shape[1]
-    length = x.shape[1]
-    x = x + clip.positional_embedding[:length]
-    x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
-    return x[torch.arange(len(x)), end] @ clip.text_projection
+    x = clip.token_embedding(tokens)
+    x = torch.cat([x[:, :1], prefix, x[:, 1:]], dim=1)
+    return backbones.run_text_tower(clip, x, tokens.argmax(1) + prefix.shape[1])
 
 
 def train(

@@ -74,9 +74,9 @@ class Scenes(torch.utils.data.Dataset):
         negatives = [
             lexicon.mutate(rng, t) for t, w in zip(texts, is_word, strict=True) if w and rng.random() < r.negatives
         ]
-        plain = set(texts) | {n for n in negatives if n}
-        vocabulary = sorted(set(texts) | {n for n in negatives if n})
-        captions, prefix = {}, np.zeros((len(vocabulary), 0, 0), np.float32)
+        plain = sorted(set(texts) | {n for n in negatives if n})
+        vocabulary = plain
+        captions, prefix = {}, np.zeros((len(vocabulary), 0, r.text_width), np.float32)
         if step >= r.captions_from:
             aside = np.random.default_rng([r.seed, step, 1])  # a stream of its own: the scenes stay as they are
             captions = {
@@ -84,32 +84,26 @@ class Scenes(torch.utils.data.Dataset):
                 for n, (text, board, word) in enumerate(zip(texts, boards, is_word, strict=True))
                 if aside.random() < CAPTION_SHARE
             }
-            vocabulary = vocabulary + sorted(set(captions.values()) - set(vocabulary))
+            vocabulary = plain + sorted(set(captions.values()) - set(plain))
             tokens = int(aside.choice([0, 1, 2, 3, 4], p=[0.4, 0.1, 0.2, 0.1, 0.2]))
             prefix = aside.normal(0, 0.02, (len(vocabulary), tokens, r.text_width)).astype(np.float32)
         index = {text: i for i, text in enumerate(vocabulary)}
-        bare = np.array([text in plain for text in vocabulary])
         positive = np.zeros((len(texts), len(vocabulary)), bool)
         for n, text in enumerate(texts):
             positive[n, index[text]] = True
-            if n in captions:
-                positive[n, index[captions[n]]] = True
-        for (
-            n,
-            text,
-        ) in captions.items():  # the caption of one is true of all equal words, of a colour only on such boards
-            coloured = f"a {boards[n]} sign" in captions[n]
-            same = [m for m, t in enumerate(texts) if t == text and (not coloured or boards[m] == boards[n])]
-            positive[same, index[captions[n]]] = True
+        for n, said in captions.items():  # true of all equal words; where it names a colour, only on such boards
+            coloured = f"a {boards[n]} sign" in said
+            same = [m for m, t in enumerate(texts) if t == texts[n] and (not coloured or boards[m] == boards[n])]
+            positive[same, index[said]] = True
         return {
             "images": torch.from_numpy(np.stack(images)),
             "owners": torch.tensor(owners),
             "labels": torch.tensor([index[t] for t in texts]),
             "is_word": torch.tensor(is_word),
-            "spelling": torch.from_numpy(np.stack([spelling.pyramid(t) for t in vocabulary])),
+            "spelling": torch.from_numpy(np.stack([spelling.pyramid(t) for t in plain])),
             "cells": torch.from_numpy(np.stack(cells)),
             "vocabulary": vocabulary,
-            "bare": torch.from_numpy(bare),
+            "bare": len(plain),  # the first so many texts are words, the rest captions
             "positive": torch.from_numpy(positive),
             "prefix": torch.from_numpy(prefix),
         }
