@@ -7,18 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def resize_positions(table: Tensor, grid: int, how: str = "2d") -> Tensor:
+def resize_positions(table: Tensor, grid: int | tuple[int, int], how: str = "2d") -> Tensor:
     """Fit the attention pool's position table to another grid.
 
     Args:
         table: float [n*n + 1, C]; row 0 belongs to the mean token.
-        grid: wanted cells per side, G.
+        grid: wanted cells per side, G, or (rows, columns) of an oblong grid.
         how: "2d" keeps the mean row and resizes the n x n grid (bicubic); "flat_nearest" is the released
             code's nearest neighbour along the flattened index, which also smears the mean row over cells
             (B3).
 
     Returns:
-        float [G*G + 1, C].
+        float [G*G + 1, C], or [rows*columns + 1, C].
 
     Raises:
         ValueError: the table is no square grid plus one row, or ``how`` is unknown.
@@ -28,12 +28,13 @@ def resize_positions(table: Tensor, grid: int, how: str = "2d") -> Tensor:
         raise ValueError(f"A position table has n*n + 1 rows; got {table.shape[0]}.")
     if how not in ("2d", "flat_nearest"):
         raise ValueError(f"position resize is {how!r}; expected '2d' or 'flat_nearest'.")
-    if grid == side:
+    rows, columns = (grid, grid) if isinstance(grid, int) else grid
+    if rows == columns == side:
         return table
     if how == "flat_nearest":
-        return F.interpolate(table.T[None], size=grid * grid + 1, mode="nearest")[0].T
+        return F.interpolate(table.T[None], size=rows * columns + 1, mode="nearest")[0].T
     cells = table[1:].T.reshape(1, -1, side, side)
-    cells = F.interpolate(cells, size=(grid, grid), mode="bicubic", align_corners=False, antialias=True)
+    cells = F.interpolate(cells, size=(rows, columns), mode="bicubic", align_corners=False, antialias=True)
     return torch.cat([table[:1], cells[0].flatten(1).T])
 
 

@@ -36,8 +36,16 @@ _CHUNK = 256  # texts encoded at once
 
 def run_trunk(clip: CLIP, images: Tensor) -> Tensor:
     """Run the stem and layers 1-4 of any CLIP ResNet: [B, C, G, G] of [B, 3, S, S]; gradients flow."""
-    visual = clip.visual
-    return visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(images)))))
+    return run_levels(clip, images)[-1]
+
+
+def run_levels(clip: CLIP, images: Tensor) -> list[Tensor]:
+    """Run the same trunk and keep layers 1-4: [B, C_i, H / s, W / s] at strides s of 4, 8, 16 and 32 pixels."""
+    visual, x, levels = clip.visual, clip.visual.stem(images), []
+    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        x = layer(x)
+        levels.append(x)
+    return levels
 
 
 def run_text_tower(clip: CLIP, x: Tensor, eot: Tensor) -> Tensor:

@@ -9,18 +9,21 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from fdp_core import metrics
+from fdp_core.vector_sets import VectorSets
 
 _BELOW = 1.0  # an unreadable photograph stands this far below the lowest score
 
 
 @runtime_checkable
 class Embedder(Protocol):
-    """A system that gives photographs and queries vectors in one space; its score is their inner product."""
+    """A system that gives photographs and queries vectors in one space; its score is their inner product, the
+    largest one where a photograph has several vectors."""
 
     name: str
 
-    def encode_gallery(self, gallery: Any) -> np.ndarray:
-        """Return [N, D] float32, unit norm; a row of NaN for a photograph that cannot be read."""
+    def encode_gallery(self, gallery: Any) -> np.ndarray | VectorSets:
+        """Return one vector a photograph, [N, D] float32, unit norm, a row of NaN for one that cannot be read; or N
+        photographs with any number of vectors each."""
 
     def encode_queries(self, texts: list[str]) -> np.ndarray:
         """Return [Q, D] float32, unit norm."""
@@ -218,15 +221,20 @@ def evaluate(
         seconds["gallery"], seconds["queries"] = clock() - start, 0.0
         missing = np.isnan(scores).any(axis=0)
     else:
-        features = np.asarray(system.encode_gallery(gallery))
+        features = system.encode_gallery(gallery)
+        if not isinstance(features, VectorSets):
+            features = np.asarray(features)
         seconds["gallery"], start = clock() - start, clock()
         encoded = np.asarray(system.encode_queries(texts))
         seconds["queries"] = clock() - start
         _check_rows(system.name, features, encoded, shape)
-        missing = np.isnan(features).any(axis=1)
-        # Double precision, then rounded: copies of one photograph tie exactly wherever they stand in the
-        # gallery.
-        scores = (encoded.astype(np.float64) @ features.astype(np.float64).T).astype(np.float32).astype(float)
+        if isinstance(features, VectorSets):
+            missing, scores = ~features.readable, features.scores(encoded).astype(float)
+        else:
+            missing = np.isnan(features).any(axis=1)
+            # Double precision, then rounded: copies of one photograph tie exactly wherever they stand in the
+            # gallery.
+            scores = (encoded.astype(np.float64) @ features.astype(np.float64).T).astype(np.float32).astype(float)
     if scores.shape != shape:
         raise ValueError(f"System {system.name!r} gave scores of shape {scores.shape}; expected {shape}.")
     start = clock()
@@ -264,10 +272,12 @@ def evaluate(
     )
 
 
-def _check_rows(name: str, features: np.ndarray, encoded: np.ndarray, shape: tuple[int, int]) -> None:
-    if features.ndim != 2 or encoded.ndim != 2 or (len(encoded), len(features)) != shape:
+def _check_rows(name: str, features: np.ndarray | VectorSets, encoded: np.ndarray, shape: tuple[int, int]) -> None:
+    vectors = features.vectors if isinstance(features, VectorSets) else features
+    if vectors.ndim != 2 or encoded.ndim != 2 or (len(encoded), len(features)) != shape:
+        told = f"{len(features)} photographs with {vectors.shape}" if vectors is not features else features.shape
         raise ValueError(
-            f"System {name!r} gave features {features.shape} and queries {encoded.shape}; expected "
+            f"System {name!r} gave features {told} and queries {encoded.shape}; expected "
             f"[{shape[1]}, D] and [{shape[0]}, D]."
         )
     if np.isnan(encoded).any():

@@ -48,6 +48,14 @@ def find_icon_font(folders: list[Path] | None = None) -> str | None:
     return None
 
 
+def find_emoji_font(folders: list[Path] | None = None) -> str | None:
+    """Return the path of Noto Color Emoji (Debian ``fonts-noto-color-emoji``), or None."""
+    for folder in folders or font_folders():
+        for path in sorted(folder.rglob("NotoColorEmoji.ttf")) if folder.is_dir() else []:
+            return str(path)
+    return None
+
+
 def _shape(path: Path) -> str | None:
     """Return a hash of how the face draws a few letters, or None when it cannot write English."""
     try:
@@ -61,3 +69,9 @@ def _shape(path: Path) -> str | None:
         return hashlib.sha256(bytes(font.getmask("HamburgRg"))).hexdigest()
     except Exception:  # noqa: BLE001  fonts come from anywhere; one that cannot be read is not used
         return None
+
+
+if __name__ == "__main__":
+    from fdp_core import font_packages  # here, because it needs this module whole
+
+    font_packages.main()

@@ -16,6 +16,7 @@ from fdp_core.words import is_legible
 __all__ = [
     "CorruptImage",
     "Geometry",
+    "fit_array",
     "fit_image",
     "open_image",
     "plan_fit",
@@ -123,6 +124,11 @@ def fit_image(
     canvas = Image.new("RGB", (size, size), fill)
     canvas.paste(resized, (int(geometry.dx), int(geometry.dy)))  # negative offsets cut: that is the centre crop
     return np.asarray(canvas, dtype=np.uint8).copy(), geometry
+
+
+def fit_array(image: np.ndarray, size: int, mode: str = "letterbox") -> tuple[np.ndarray, Geometry]:
+    """Resize a photograph in memory, uint8 [h, w, 3], as :func:`fit_image` does."""
+    return fit_image(Image.fromarray(image), size, mode)
 
 
 def visible_words(words: Iterable[Any], geometry: Geometry, min_share: float = 0.8) -> tuple[Any, ...]:

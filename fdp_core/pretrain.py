@@ -1,13 +1,13 @@
 """Pre-trains ``mini``, the compact CLIP, from scratch on rendered scenes: words, pictures and their names.
 
-    python -m fdp_core.pretrain --out runs/mini --steps 3600
+    python -m fdp_core.scene_bank --out runs/bank          # once: draws the scenes
+    python -m fdp_core.pretrain --bank runs/bank --out runs/mini
 
-Contrastive image-text learning at two levels, over the same texts: a whole scene against every word and picture
-name in it (CLIP's attention pool, multi-positive), and each drawn word against its own spelling (the pool's value
-and output projections averaged over the word's cells, as RegionCLIP pools regions). Hard negatives are misspellings
-of the batch's words. One linear head on the joint space, shared by both towers and thrown away afterwards, predicts
-which letter stands where (PHOC); sheets of word crops come before whole scenes. Interrupt at any time: the same
-command goes on where it stopped, to the same result.
+Contrastive image-text learning. First the text tower alone learns to spell; then the image tower learns to read word
+crops (and to name pictures), small ones first; then whole scenes join, each against every word and picture name in it
+(multi-positive). Hard negatives are misspellings of the batch's words. One linear head on the joint space, shared by both
+towers and thrown away afterwards, predicts which letter stands where (PHOC). Interrupt at any time: the same command
+goes on where it stopped, to the same result.
 """
 
 from __future__ import annotations
@@ -25,55 +25,75 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fdp_core import backbones, losses, spelling
+from fdp_core import attention, backbones, losses, spelling
 from fdp_core.files import atomic_write_bytes, atomic_write_text
-from fdp_core.pretrain_batches import Recipe, Scenes
+from fdp_core.pretrain_batches import Batches, Recipe
+from fdp_core.scene_bank import Bank
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.27, 0.27, 0.27)
 MINI = {
     "embed_dim": 256,
-    "vision_cfg": {"layers": [1, 2, 4, 2], "width": 20, "image_size": 224},
+    # widths of whole vector registers: 32 costs hardly more than 20 and learns more
+    "vision_cfg": {"layers": [1, 2, 3, 2], "width": 32, "image_size": 224},
     "text_cfg": {"context_length": 64, "vocab_size": 128, "width": 192, "heads": 6, "layers": 4},
     "mean": MEAN,
     "std": STD,
 }  # fmt: skip
 
 
-def forward(clip: nn.Module, head: nn.Module, batch: dict, tokenizer, device: str) -> dict[str, Tensor]:
-    """Return the named loss terms of one batch and the share of words whose own spelling scores best."""
-    mean, std = torch.tensor(MEAN, device=device), torch.tensor(STD, device=device)
-    x = ((batch["images"].to(device).float() / 255 - mean) / std).permute(0, 3, 1, 2)
+def see(clip: nn.Module, images: Tensor, half: bool) -> Tensor:
+    """Encode images of any size that divides by 32: uint8 [B, h, w, 3] -> unit vectors float [B, D]."""
+    mean, std = torch.tensor(MEAN, device=images.device), torch.tensor(STD, device=images.device)
+    x = ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)  # channels last already
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+        features = backbones.run_trunk(clip, x)
     pool = clip.visual.attnpool
-    feats = backbones.run_trunk(clip, x.contiguous(memory_format=torch.channels_last))  # [B, C, G, G]
-    flat = feats.flatten(2).transpose(1, 2)  # [B, L, C]
-    owners, labels = batch["owners"].to(device), batch["labels"].to(device)
-    regions = torch.einsum("nl,nlc->nc", batch["cells"].to(device), flat[owners])  # v and c are linear: pool first
-    regions = F.normalize(pool.c_proj(pool.v_proj(regions)), dim=-1)
+    positions = attention.resize_positions(pool.positional_embedding, tuple(features.shape[2:]))
+    pooled, _ = attention.attention_pool(attention.tokens(features.float(), positions), pool)
+    return F.normalize(pooled, dim=-1)
+
+
+def read(clip: nn.Module, batch: dict, tokenizer, device: str, half: bool) -> Tensor:
+    """Encode a batch's texts: unit vectors float [M, D]; words and captions apart, each part cut to its own length."""
     bare, prefix = batch["bare"], batch["prefix"].to(device)
     parts = [(batch["vocabulary"][:bare], prefix[:bare]), (batch["vocabulary"][bare:], prefix[bare:])]
-    # words and captions apart: each part is cut to its own length
-    texts = torch.cat([encode_text(clip, tokenizer(part).to(device), unknown) for part, unknown in parts if part])
-    texts = F.normalize(texts, dim=-1)
-    scale = clip.logit_scale.exp().clamp(max=100)
-    own = batch["positive"].to(device)
-    scene_has = F.one_hot(owners, len(x)).float().T @ own.float() > 0
-    scenes = F.normalize(pool(feats), dim=-1)
-    with torch.no_grad():
-        best = (regions @ texts.T).argmax(1, keepdim=True)
-        hit = own.gather(1, best).float().mean()
+    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=half):
+        texts = [encode_text(clip, tokenizer(part).to(device), unknown) for part, unknown in parts if part]
+    return F.normalize(torch.cat(texts).float(), dim=-1)
+
+
+def forward(clip: nn.Module, head: nn.Module, batch: dict, tokenizer, device: str, texts_learn: bool, half: bool):
+    """Return the named loss terms of one batch, and the share of crops whose own word scores best."""
+    bare = batch["bare"]
+    with torch.set_grad_enabled(texts_learn):
+        texts = read(clip, batch, tokenizer, device, half)
     bits = batch["spelling"].to(device)
-    words = batch["is_word"].to(device)
-    return {
-        "spelling_text": letters(head(10 * texts[:bare]), bits),
-        "spelling_image": letters(head(10 * regions[words]), bits[labels[words]]),
-        "words": losses.contrastive(regions, texts, own, scale),
-        "scenes": losses.contrastive(scenes, texts, scene_has, scale),
-        "accuracy": hit,
-    }
+    scale = clip.logit_scale.exp().clamp(max=100)
+    terms = {}
+    if texts_learn:
+        terms["spelling_text"] = letters(head(10 * texts[:bare]), bits)
+    positive = batch["positive"].to(device)
+    if "crops" not in batch:  # texts only: a word, said twice behind different unknown tokens, is the same word
+        again = dict(batch, prefix=torch.randn(len(texts), 2, batch["prefix"].shape[2]) * 0.02)
+        other = read(clip, again, tokenizer, device, half)
+        terms["words"] = losses.contrastive(other, texts, positive.T.float() @ positive.float() > 0, scale)
+        return terms
+    seen = see(clip, batch["crops"].to(device), half)
+    count = batch["things"]  # behind them stand crops without anything: negatives only
+    words, labels = batch["is_word"].to(device)[:count], batch["labels"].to(device)[:count]
+    own = F.pad(positive[:count], (0, 0, 0, len(seen) - count))
+    terms["spelling_image"] = letters(head(10 * seen[:count][words]), bits[labels[words]])
+    terms["words"] = losses.contrastive(seen, texts, own, scale)
+    if "scenes" in batch:
+        whole = see(clip, batch["scenes"].to(device), half)
+        terms["scenes"] = losses.contrastive(whole, texts, batch["scene_has"].to(device), scale)
+    with torch.no_grad():
+        terms["accuracy"] = own.gather(1, (seen @ texts.T).argmax(1, keepdim=True))[:count].float().mean()
+    return terms
 
 
 def letters(logits: Tensor, bits: Tensor) -> Tensor:
-    """Binary cross-entropy summed over the [N, 360] places, per letter that is there: a scalar around 1 at first."""
+    """Binary cross-entropy summed over the [N, P] places, per letter that is there: a scalar around 1 at first."""
     return F.binary_cross_entropy_with_logits(logits, bits, reduction="sum") / bits.sum().clamp(min=1)
 
 
@@ -88,13 +108,26 @@ def encode_text(clip: nn.Module, tokens: Tensor, prefix: Tensor) -> Tensor:
         float [N, D]. With random prefixes the tower learns that a text may stand behind tokens it does not know,
         as CLIP learns from its captions; FDP's learned contexts are such tokens.
     """
+    eot = tokens.argmax(1)
+    tokens = tokens[:, : int(eot.max()) + 1]
     x = clip.token_embedding(tokens)
     x = torch.cat([x[:, :1], prefix, x[:, 1:]], dim=1)
-    return backbones.run_text_tower(clip, x, tokens.argmax(1) + prefix.shape[1])
+    return backbones.run_text_tower(clip, x, eot + prefix.shape[1])
+
+
+def total(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:
+    """Sum the weighted loss terms."""
+    loss = terms["words"] + recipe.global_weight * terms.get("scenes", 0.0)
+    return loss + recipe.spelling_weight * (terms.get("spelling_text", 0.0) + terms.get("spelling_image", 0.0))
+
+
+def rate(recipe: Recipe, step: int) -> float:
+    """Return the learning rate of a step: warm-up, then half a cosine."""
+    return recipe.lr * min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
 
 
 def train(
-    out: Path, recipe: Recipe, backgrounds: str | None, device: str, workers: int, stop_at: int | None = None
+    out: Path, recipe: Recipe, bank: Bank, device: str, workers: int, stop_at: int | None = None, half: bool = True
 ) -> None:
     """Run or resume; writes ``state.safetensors``, ``log.jsonl`` and ``mini.safetensors`` (EMA, fp16) to ``out``."""
     out.mkdir(parents=True, exist_ok=True)
@@ -106,33 +139,36 @@ def train(
     both = [*clip.parameters(), *head.parameters()]
     matrices, rest = [p for p in both if p.ndim >= 2], [p for p in both if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
     first = _resume(out, recipe, clip, head, ema, optimiser)
     tokenizer = backbones.CharTokenizer(MINI["text_cfg"]["context_length"])
-    data = torch.utils.data.Subset(Scenes(recipe, backgrounds), range(first, recipe.steps))
+    data = torch.utils.data.Subset(Batches(recipe, bank), range(first, recipe.steps))
     loader = torch.utils.data.DataLoader(
         data, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None
     )
-    clip.train()
     seen, spent = _so_far(out / "log.jsonl", first)
-    began = time.time() - spent
-    step = first
+    began, step = time.time() - spent, first
     try:
         for step, batch in enumerate(loader, start=first):
-            lr = recipe.lr * min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+            clip.train()
+            if step >= recipe.still_from:
+                for layer in clip.visual.modules():
+                    if isinstance(layer, nn.BatchNorm2d):
+                        layer.eval()
             for group in optimiser.param_groups:
-                group["lr"] = lr
-            terms = forward(clip, head, batch, tokenizer, device)
-            loss = terms["words"] + recipe.global_weight * terms["scenes"]
-            loss = loss + recipe.spelling_weight * 0.5 * (terms["spelling_text"] + terms["spelling_image"])
+                group["lr"] = rate(recipe, step)
+            texts_learn = step < recipe.text_steps or step % recipe.text_every == 0
+            torch.manual_seed(recipe.seed + step)  # a resumed run draws the same unknown tokens
+            terms = forward(clip, head, batch, tokenizer, device, texts_learn, half)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            total(terms, recipe).backward()
             nn.utils.clip_grad_norm_(both, 1.0)
             optimiser.step()
             _average(ema, clip, min(recipe.ema, (step + 1) / (step + 10)))
-            seen += len(batch["labels"])
-            if step % 25 == 0:
-                line = {"step": step, "lr": lr, "words_seen": seen, "seconds": round(time.time() - began, 1)}
+            seen += len(batch.get("crops", ()))
+            if step % 20 == 0:
+                line = {"step": step, "lr": rate(recipe, step), "words_seen": seen}
+                line |= {"seconds": round(time.time() - began, 1), "scale": round(float(clip.logit_scale.exp()), 2)}
                 line |= {k: round(float(v.detach()), 4) for k, v in terms.items()}
                 with open(out / "log.jsonl", "a", encoding="utf-8") as log:
                     log.write(json.dumps(line) + "\n")
@@ -160,11 +196,11 @@ def _so_far(log: Path, first: int) -> tuple[int, float]:
 
 @torch.no_grad()
 def _average(ema: dict[str, Tensor], clip: nn.Module, decay: float) -> None:
-    for key, value in clip.state_dict().items():
-        if value.dtype.is_floating_point:
-            ema[key].lerp_(value.float(), 1 - decay)
-        else:
-            ema[key].copy_(value)
+    state = clip.state_dict()
+    names = [key for key, value in state.items() if value.dtype == torch.float32]
+    torch._foreach_lerp_([ema[key] for key in names], [state[key] for key in names], 1 - decay)
+    for key in state.keys() - set(names):
+        ema[key].copy_(state[key])
 
 
 def _save(
@@ -190,7 +226,7 @@ def _resume(out: Path, recipe: Recipe, clip: nn.Module, head: nn.Module, ema: di
         return 0
     with safetensors.safe_open(path, "pt") as file:
         meta = file.metadata()
-        if json.loads(meta["recipe"]) != asdict(recipe):
+        if json.loads(meta["recipe"]) != json.loads(json.dumps(asdict(recipe))):
             raise ValueError(
                 f"{path} was made with another recipe: {meta['recipe']}. Use another --out or the same options."
             )
@@ -214,21 +250,23 @@ def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing run is resumed")
-    parser.add_argument("--backgrounds", help="folder of photographs without text; default: $FDP_DATA/bsds500 if there")
+    parser.add_argument("--bank", type=Path, required=True, help="folder of the scenes, from fdp_core.scene_bank")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=1, help="rendering processes")
+    parser.add_argument("--workers", type=int, default=1, help="processes that cut and damage")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's default")
+    parser.add_argument("--full-precision", action="store_true", help="float32 in place of bfloat16 autocast")
     parser.add_argument("--stop-at", type=int, help="stop and save after this step; the learning rate follows --steps")
     for name, value in asdict(Recipe()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+        if not isinstance(value, tuple):
+            parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    bsds = Path(os.environ.get("FDP_DATA", "data")) / "bsds500"
-    folder = args.backgrounds or (str(bsds) if bsds.is_dir() else None)
-    recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
-    train(args.out, recipe, folder, args.device, args.workers, args.stop_at)
+    recipe = Recipe(**{k: getattr(args, k) for k, v in asdict(Recipe()).items() if not isinstance(v, tuple)})
+    train(args.out, recipe, Bank(args.bank), args.device, args.workers, args.stop_at, not args.full_precision)
 
 
 if __name__ == "__main__":
+    # the allocator's defaults return every large block to the system and fault it in again at each step
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "4000000000")
     main()

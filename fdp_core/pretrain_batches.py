@@ -1,4 +1,4 @@
-"""What one pre-training step sees: rendered scenes, their words' cells, and misspellings of the words."""
+"""What one pre-training step sees: word crops and scenes out of the bank, their texts, and misspellings of them."""
 
 from __future__ import annotations
 
@@ -8,105 +8,198 @@ import cv2
 import numpy as np
 import torch
 
-from fdp_core import backbones, fonts, lexicon, scenery, spelling, synth
+from fdp_core import crops, lexicon, scenery, spelling
+from fdp_core.scene_bank import Bank, BankScene
 
-CAPTION_SHARE = 0.2  # of the words and pictures
+LOWEST = 13.0  # pixels: lower words are not cut out, nobody could read them
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the result of a pre-training run."""
+    """Everything that decides the result of a pre-training run, beside the bank of scenes."""
 
-    steps: int = 3600
-    batch_scenes: int = 24  # scenes a step; a sheet of word crops counts as two
-    size: int = 224  # side of a scene, pixels
+    steps: int = 12000
+    text_steps: int = 1000  # curriculum: the text tower alone learns to spell, until here ...
+    small_steps: int = 6000  # ... then crops of ``small`` pixels until here, then of ``large`` ...
+    scenes_from: int = 8500  # ... and from here on whole scenes too, every second step
+    still_from: int = 10500  # from here on BatchNorm keeps its statistics: crops and scenes must share them
+    small: tuple[int, int] = (32, 128)  # height, width of a crop, pixels
+    large: tuple[int, int] = (64, 192)
+    batch_crops: int = 192  # a step
+    empty: float = 0.06  # share of crops without anything to read: what a localiser finds wrongly
+    batch_scenes: int = 12
+    scene_size: int = 320  # pixels, cut out of the bank's scenes
     lr: float = 1.5e-3
-    warmup: int = 200
+    warmup: int = 300
     weight_decay: float = 0.05
-    captions_from: int = 1750  # from this step on texts also come as captions and behind unknown tokens
-    ema: float = 0.998
-    sheet_steps: int = 900  # curriculum: sheets of word crops only, until here ...
-    mixed_steps: int = 600  # ... then scenes take over step by step
-    last_sheets: float = 0.15  # share of sheets for the rest of the run
+    ema: float = 0.999
+    text_every: int = 4  # the text tower learns in every so many-th step: its gradients cost more than the crops'
     global_weight: float = 0.5  # weight of the whole-scene term
-    spelling_weight: float = 1.0  # weight of the letters-and-places term
-    negatives: float = 0.3  # misspellings added, as a share of the batch's words
+    spelling_weight: float = 0.5  # weight of the letters-and-places term
+    negatives: float = 0.5  # misspellings added, as a share of the batch's words
+    captions: float = 0.1  # share of the words and pictures whose caption is added
     text_width: int = 192  # width of the text tower: of the unknown tokens
     seed: int = 0
 
 
-class Scenes(torch.utils.data.Dataset):
-    """Batch number i is rendered from (seed, i) alone, so a resumed run sees what an unbroken one sees."""
+class Batches(torch.utils.data.Dataset):
+    """Batch number i is made from (seed, i) and the bank alone, so a resumed run sees what an unbroken one sees."""
 
-    def __init__(self, recipe: Recipe, backgrounds: str | None):
-        self.recipe, self.folder, self.renderer = recipe, backgrounds, None
+    def __init__(self, recipe: Recipe, bank: Bank):
+        self.recipe, self.bank = recipe, bank
 
     def __len__(self) -> int:
         return self.recipe.steps
 
-    def __getitem__(self, step: int):
-        if self.renderer is None:  # once a worker
-            cv2.setNumThreads(1)
-            photos = scenery.load_backgrounds(self.folder) if self.folder else []
-            self.renderer = synth.Renderer(fonts.find_fonts(), fonts.find_icon_font(), photos)
+    def __getitem__(self, step: int) -> dict:
         r = self.recipe
         rng = np.random.default_rng([r.seed, step])
-        gone = min(max((step - r.sheet_steps) / max(r.mixed_steps, 1), 0.0), 1.0)
-        sheets = 1 - gone * (1 - r.last_sheets)
-        grid = r.size // backbones.STRIDE
-        images, owners, texts, boards, cells, is_word = [], [], [], [], [], []
-        room = r.batch_scenes
-        while room > 0:
-            b = len(images)
-            if rng.random() < sheets:
-                scene, room = self.renderer.sheet(rng, r.size, hard=0.4 + 0.6 * gone), room - 2
-            else:
-                scene, room = self.renderer.scene(rng, r.size), room - 1
-            images.append(scene.image)
-            for drawn, kind in [(w, True) for w in scene.words] + [(p, False) for p in scene.pictures]:
-                if not drawn.visible:
+        if step < r.text_steps:
+            said = [lexicon.sample_word(rng) for _ in range(r.batch_crops)]
+            return words_and_texts(rng, r, said, ["none"] * len(said), [True] * len(said))
+        cv2.setNumThreads(1)
+        size = r.small if step < r.small_steps else r.large
+        hard = min(1.0, 0.4 + (step - r.text_steps) / max(r.small_steps - r.text_steps, 1))
+        images, said, boards, is_word = [], [], [], []
+        things = r.batch_crops - round(r.empty * r.batch_crops)
+        while len(images) < things:
+            scene = self.bank.scenes[int(rng.integers(len(self.bank)))]
+            picture = scene.image()
+            for i in _legible(scene)[: things - len(images)]:
+                images.append(look(rng, picture, scene.polygons[i], scene.is_word[i], size, hard))
+                said.append(scene.texts[i].lower())
+                boards.append(scene.boards[i])
+                is_word.append(scene.is_word[i])
+        nothing = self._empty(rng, r.batch_crops - things, size, hard)
+        scenes, members = [], []
+        if step >= r.scenes_from and step % 2 == 0:
+            while len(scenes) < r.batch_scenes:
+                cut = part_of_scene(rng, self.bank.scenes[int(rng.integers(len(self.bank)))], r.scene_size)
+                if cut is None:
                     continue
-                owners.append(b)
-                texts.append(drawn.text.lower())
-                boards.append(drawn.board)
-                cells.append(cell_weights(drawn.polygon, r.size, grid))
-                is_word.append(kind)
-        negatives = [
-            lexicon.mutate(rng, t) for t, w in zip(texts, is_word, strict=True) if w and rng.random() < r.negatives
-        ]
-        plain = sorted(set(texts) | {n for n in negatives if n})
-        vocabulary = plain
-        captions, prefix = {}, np.zeros((len(vocabulary), 0, r.text_width), np.float32)
-        if step >= r.captions_from:
-            aside = np.random.default_rng([r.seed, step, 1])  # a stream of its own: the scenes stay as they are
-            captions = {
-                n: caption(aside, text, board, word)
-                for n, (text, board, word) in enumerate(zip(texts, boards, is_word, strict=True))
-                if aside.random() < CAPTION_SHARE
-            }
-            vocabulary = plain + sorted(set(captions.values()) - set(plain))
-            tokens = int(aside.choice([0, 1, 2, 3, 4], p=[0.4, 0.1, 0.2, 0.1, 0.2]))
-            prefix = aside.normal(0, 0.02, (len(vocabulary), tokens, r.text_width)).astype(np.float32)
-        index = {text: i for i, text in enumerate(vocabulary)}
-        positive = np.zeros((len(texts), len(vocabulary)), bool)
-        for n, text in enumerate(texts):
-            positive[n, index[text]] = True
-        for n, said in captions.items():  # true of all equal words; where it names a colour, only on such boards
-            coloured = f"a {boards[n]} sign" in said
-            same = [m for m, t in enumerate(texts) if t == texts[n] and (not coloured or boards[m] == boards[n])]
-            positive[same, index[said]] = True
-        return {
-            "images": torch.from_numpy(np.stack(images)),
-            "owners": torch.tensor(owners),
-            "labels": torch.tensor([index[t] for t in texts]),
-            "is_word": torch.tensor(is_word),
-            "spelling": torch.from_numpy(np.stack([spelling.pyramid(t) for t in plain])),
-            "cells": torch.from_numpy(np.stack(cells)),
-            "vocabulary": vocabulary,
-            "bare": len(plain),  # the first so many texts are words, the rest captions
-            "positive": torch.from_numpy(positive),
-            "prefix": torch.from_numpy(prefix),
-        }
+                picture, inside, source = cut
+                members.append(list(range(len(said), len(said) + len(inside))))
+                scenes.append(picture)
+                said += [source.texts[i].lower() for i in inside]
+                boards += [source.boards[i] for i in inside]
+                is_word += [source.is_word[i] for i in inside]
+        batch = words_and_texts(rng, r, said, boards, is_word)
+        batch["things"] = things
+        batch["crops"] = torch.from_numpy(np.stack(images + nothing))
+        if scenes:
+            positive = batch["positive"]
+            batch["scenes"] = torch.from_numpy(np.stack(scenes))
+            batch["scene_has"] = torch.stack([positive[rows].any(0) for rows in members])
+        return batch
+
+    def _empty(self, rng, count: int, size: tuple[int, int], hard: float) -> list[np.ndarray]:
+        """Cut ``count`` boxes that touch neither word nor picture."""
+        found: list[np.ndarray] = []
+        while len(found) < count:
+            scene = self.bank.scenes[int(rng.integers(len(self.bank)))]
+            picture = scene.image()
+            taken = np.zeros(picture.shape[:2], np.uint8)
+            for polygon in scene.polygons:
+                cv2.fillPoly(taken, [polygon.astype(np.int32)], 1)
+            for _ in range(8):
+                tall = int(np.exp(rng.uniform(np.log(LOWEST), np.log(90))))
+                wide = int(tall * rng.uniform(1, 6))
+                if wide >= taken.shape[1]:
+                    continue
+                y, x = int(rng.integers(taken.shape[0] - tall)), int(rng.integers(taken.shape[1] - wide))
+                if len(found) < count and not taken[y : y + tall, x : x + wide].any():
+                    box = np.array([[x, y], [x + wide, y], [x + wide, y + tall], [x, y + tall]], np.float32)
+                    found.append(look(rng, picture, box, False, size, hard))
+        return found
+
+
+def _legible(scene: BankScene) -> list[int]:
+    """Return the things of a scene that a crop can show: whole, and high enough."""
+    return [
+        i
+        for i, polygon in enumerate(scene.polygons)
+        if scene.visible[i] and min(np.ptp(polygon, axis=0)) >= LOWEST and len(scene.texts[i]) <= 24
+    ]
+
+
+def look(rng, picture: np.ndarray, polygon: np.ndarray, is_word: bool, size: tuple[int, int], hard: float):
+    """Cut one thing out as a detector might, loosely and never twice the same, and damage it: uint8 [h, w, 3]."""
+    height, width = size
+    box = crops.upright_box(polygon)
+    if is_word:
+        direction = crops.reading_direction(polygon)
+        steep = abs(direction[1]) > 0.25 * abs(direction[0])
+        if steep or rng.random() < 0.5:
+            box = crops.tilted_box(polygon, direction)
+    loose = rng.uniform(-0.06, 0.28, 4) * rng.uniform(0, 1)
+    quad = crops.grow(box, loose[:2], loose[2:])
+    quad = quad + rng.normal(0, 0.02, (4, 2)).astype(np.float32) * np.linalg.norm(box[3] - box[0])
+    tall = float(np.linalg.norm(box[3] - box[0]))
+    wide = float(np.linalg.norm(box[1] - box[0]))
+    # damaged at about its own size: blur and JPEG blocks grow with a small word when it is enlarged
+    mid_h = int(np.clip(tall * rng.uniform(0.7, 1.1), 13, 1.5 * height))
+    mid_w = int(np.clip(mid_h * wide / max(tall, 1) * rng.uniform(0.8, 1.2), 12, 2 * width))
+    out = scenery.camera(rng, scenery.light(rng, crops.cut(picture, quad, mid_h, mid_w)), hard)
+    if rng.random() < 0.04:
+        out = 255 - out
+    shrinks = mid_h > height or mid_w > width
+    return cv2.resize(out, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def part_of_scene(rng, scene: BankScene, size: int) -> tuple[np.ndarray, list[int], BankScene] | None:
+    """Cut a square out of a scene and damage it: (uint8 [size, size, 3], what is in it, scene); None when empty."""
+    picture = scene.image()
+    whole = picture.shape[0]
+    side = whole * rng.uniform(0.45, 1.0)
+    left, top = rng.uniform(0, whole - side, 2)
+    corner, scale = np.array([left, top], np.float32), size / side
+    inside = []
+    for i, polygon in enumerate(scene.polygons):
+        moved = (polygon - corner) * scale
+        if scene.visible[i] and moved.min() >= -1 and moved.max() <= size + 1 and min(np.ptp(moved, axis=0)) >= LOWEST:
+            inside.append(i)
+    if not inside:
+        return None
+    quad = np.array([[left, top], [left + side, top], [left + side, top + side], [left, top + side]], np.float32)
+    image = crops.cut(picture, quad, size, size)
+    return scenery.camera(rng, scenery.light(rng, image), 0.8), inside, scene
+
+
+def words_and_texts(rng, r: Recipe, said: list[str], boards: list[str], is_word: list[bool]) -> dict:
+    """Gather the texts of a batch and which of them are true of which thing.
+
+    Returns:
+        ``labels`` int64 [N], each thing's own word in the vocabulary; ``is_word`` bool [N]; ``vocabulary``, M texts, the
+        first ``bare`` of them words, the others captions; ``positive`` bool [N, M]; ``spelling`` float32 [bare, P];
+        ``prefix`` float32 [M, k, W], unknown tokens before the texts.
+    """
+    wrong = [lexicon.mutate(rng, t) for t, w in zip(said, is_word, strict=True) if w and rng.random() < r.negatives]
+    plain = sorted(set(said) | {n for n in wrong if n})
+    captions = {
+        n: caption(rng, text, board, word)
+        for n, (text, board, word) in enumerate(zip(said, boards, is_word, strict=True))
+        if rng.random() < r.captions
+    }
+    vocabulary = plain + sorted(set(captions.values()) - set(plain))
+    tokens = int(rng.choice([0, 1, 2, 3, 4], p=[0.4, 0.1, 0.2, 0.1, 0.2]))
+    prefix = rng.normal(0, 0.02, (len(vocabulary), tokens, r.text_width)).astype(np.float32)
+    index = {text: i for i, text in enumerate(vocabulary)}
+    labels = np.array([index[t] for t in said])
+    positive = np.zeros((len(said), len(vocabulary)), bool)
+    positive[np.arange(len(said)), labels] = True
+    for n, sentence in captions.items():  # true of all equal words; where it names a colour, only on such boards
+        coloured = f"a {boards[n]} sign" in sentence
+        same = [m for m, t in enumerate(said) if t == said[n] and (not coloured or boards[m] == boards[n])]
+        positive[same, index[sentence]] = True
+    return {
+        "labels": torch.from_numpy(labels),
+        "is_word": torch.tensor(is_word),
+        "spelling": torch.from_numpy(np.stack([spelling.pyramid(t) for t in plain])),
+        "vocabulary": vocabulary,
+        "bare": len(plain),
+        "positive": torch.from_numpy(positive),
+        "prefix": torch.from_numpy(prefix),
+    }
 
 
 def caption(rng: np.random.Generator, text: str, board: str, word: bool) -> str:
@@ -115,11 +208,3 @@ def caption(rng: np.random.Generator, text: str, board: str, word: bool) -> str:
         return str(rng.choice([f"{text}.", f"a {text}", f"a picture of a {text}"]))
     plain = [f"{text}.", f"{text}.", f"the word {text}", f"a sign that says {text}"]
     return str(rng.choice(plain if board == "none" else [*plain, f"a {board} sign that says {text}"]))
-
-
-def cell_weights(polygon: np.ndarray, size: int, grid: int) -> np.ndarray:
-    """Return the share of a polygon in each cell, float32 [grid * grid], sum 1."""
-    fine = np.zeros((size // 4, size // 4), np.uint8)
-    cv2.fillPoly(fine, [np.round(polygon / 4 - 0.5).astype(np.int32)], 1)
-    share = fine.reshape(grid, size // 4 // grid, grid, -1).mean((1, 3)).astype(np.float32).ravel()
-    return share / share.sum()

@@ -1,4 +1,4 @@
-"""Search photographs by text: features on disk with their ids and their model's hash (defect E5)."""
+"""Search photographs by text: vectors on disk with their ids and their model's hash (defect E5)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from fdp_core import baselines
 from fdp_core.datasets.folder import load_folder
 from fdp_core.files import atomic_write_bytes, sha256_file
 from fdp_core.metrics import top_rows
+from fdp_core.vector_sets import VectorSets
 
-_FORMAT = "fdp-index-1"
+_FORMAT = "fdp-index-2"
+_ONE_VECTOR_FORMAT = "fdp-index-1"  # without starts: one vector a photograph
 
 
 class CorruptIndex(ValueError):
@@ -31,7 +33,7 @@ class StaleIndex(ValueError):
 
 @dataclass(frozen=True)
 class Hit:
-    """One found photograph: ``rank`` from 1, ``score`` the cosine, ``row`` its place in the index."""
+    """One found photograph: ``rank`` from 1, ``score`` the (best) cosine, ``row`` its place in the index."""
 
     rank: int
     row: int
@@ -57,12 +59,20 @@ def contents_hash(paths: list[Path] | tuple[Path, ...], ids: list[str] | tuple[s
     return digest.hexdigest()
 
 
+def _vectors_hash(features: np.ndarray, starts: np.ndarray | None) -> str:
+    """Return the sha256 of the vectors and, where they are given, of the places where photographs start."""
+    digest = hashlib.sha256(np.ascontiguousarray(features, "<f4").tobytes())
+    if starts is not None:
+        digest.update(np.ascontiguousarray(starts, "<i8").tobytes())
+    return digest.hexdigest()
+
+
 @dataclass
 class Index:
-    """Photographs as vectors.
+    """Photographs as vectors, one or several each.
 
     Attributes:
-        features: [N, D] float32, unit norm.
+        features: [R, D] float32, unit norm; R is N where every photograph has one vector.
         ids: N ids, unique.
         paths: N files.
         model_hash: names everything that the vectors depend on.
@@ -70,6 +80,8 @@ class Index:
         unreadable: ids of photographs that could not be read and are not in the index.
         may_show: may the photographs be shown in public?
         system: encodes the queries; it is not saved.
+        starts: [N + 1] int64; photograph i owns the rows ``starts[i]:starts[i + 1]``, at least one. Left out: one
+            vector each.
     """
 
     features: np.ndarray
@@ -80,13 +92,24 @@ class Index:
     unreadable: tuple[str, ...] = ()
     may_show: bool = False
     system: Any = field(default=None, repr=False)
+    starts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        count = len(self.features)
-        if self.features.ndim != 2 or len(self.ids) != count or len(self.paths) != count:
+        if self.starts is None:
+            self.starts = np.arange(len(self.features) + 1, dtype=np.int64)
+        sets = self.sets
+        if len(self.ids) != len(sets) or len(self.paths) != len(sets):
             raise ValueError(
-                f"features {self.features.shape}, {len(self.ids)} ids and {len(self.paths)} paths do not fit."
+                f"features {self.features.shape} of {len(sets)} photographs, {len(self.ids)} ids and "
+                f"{len(self.paths)} paths do not fit."
             )
+        if not sets.readable.all():
+            raise ValueError(f"Photograph {self.ids[np.argmin(sets.readable)]} has no vector.")
+
+    @property
+    def sets(self) -> VectorSets:
+        """Return the vectors with their photographs."""
+        return VectorSets(self.features, self.starts)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -107,22 +130,28 @@ class Index:
 
         Raises:
             DatasetMissing: the folder is not there or holds no photograph.
-            ValueError: none of the photographs can be read.
+            ValueError: none of the photographs can be read, or the model encodes another number of them.
         """
         gallery = load_folder(photographs) if isinstance(photographs, (str, Path)) else photographs
         system = _as_system(model, **options)
         ids, paths = [p.id for p in gallery.photos], [Path(p.path) for p in gallery.photos]
         contents = contents_hash(paths, ids)
-        features = np.asarray(system.encode_gallery(gallery), np.float32)
-        good = ~np.isnan(features).any(axis=1)
+        sets = system.encode_gallery(gallery)
+        if not isinstance(sets, VectorSets):
+            sets = VectorSets.of(np.asarray(sets))
+        good = sets.readable
+        if len(good) != len(ids):
+            raise ValueError(f"The model encoded {len(good)} photographs of {len(ids)}.")
+        sets = sets.take(good)
         return cls(
-            features=np.ascontiguousarray(features[good]),
+            features=sets.vectors,
             ids=tuple(name for name, fine in zip(ids, good) if fine),
             paths=tuple(path for path, fine in zip(paths, good) if fine),
             model_hash=system.model_hash,
             contents=contents,
             unreadable=tuple(name for name, fine in zip(ids, good) if not fine),
             may_show=gallery.may_show,
+            starts=sets.starts,
             system=system,
         )
 
@@ -136,9 +165,12 @@ class Index:
             "paths": json.dumps([str(p) for p in self.paths]),
             "unreadable": json.dumps(self.unreadable),
             "may_show": json.dumps(self.may_show),
-            "sha256": hashlib.sha256(np.ascontiguousarray(self.features, "<f4").tobytes()).hexdigest(),
+            "sha256": _vectors_hash(self.features, self.starts),
         }
-        tensors = {"features": np.ascontiguousarray(self.features, np.float32)}
+        tensors = {
+            "features": np.ascontiguousarray(self.features, np.float32),
+            "starts": np.ascontiguousarray(self.starts, np.int64),
+        }
         return atomic_write_bytes(path, safetensors.numpy.save(tensors, metadata=described))
 
     @classmethod
@@ -166,12 +198,13 @@ class Index:
         try:
             with safetensors.safe_open(path, framework="numpy") as file:
                 described = file.metadata() or {}
-                if described.get("format") != _FORMAT:
+                if described.get("format") not in (_FORMAT, _ONE_VECTOR_FORMAT):
                     raise CorruptIndex(f"{path} is no index of this version ({_FORMAT}). {again}")
                 features = file.get_tensor("features")
+                starts = file.get_tensor("starts") if described["format"] == _FORMAT else None
             fields = {key: json.loads(described[key]) for key in ("ids", "paths", "unreadable", "may_show")}
-            if hashlib.sha256(np.ascontiguousarray(features, "<f4").tobytes()).hexdigest() != described["sha256"]:
-                raise CorruptIndex(f"{path} is damaged: the features do not have their hash. {again}")
+            if _vectors_hash(features, starts) != described["sha256"]:
+                raise CorruptIndex(f"{path} is damaged: the vectors do not have their hash. {again}")
             index = cls(
                 features=features,
                 ids=tuple(fields["ids"]),
@@ -180,6 +213,7 @@ class Index:
                 contents=described["contents"],
                 unreadable=tuple(fields["unreadable"]),
                 may_show=bool(fields["may_show"]),
+                starts=starts,
             )
         except CorruptIndex:
             raise
@@ -211,7 +245,7 @@ class Index:
         raise StaleIndex(f"The photographs changed since the index was built: {', '.join(parts) or 'other contents'}.")
 
     def scores(self, text: str) -> np.ndarray:
-        """Return the cosine of every photograph with a query: [N] float32.
+        """Return the cosine of every photograph with a query, the largest of its vectors': [N] float32.
 
         Raises:
             ValueError: the query is empty or the index has no model.
@@ -220,8 +254,7 @@ class Index:
             raise ValueError("The query is empty; type a word or a phrase.")
         if self.system is None:
             raise ValueError("This index has no model to encode queries with: load it with Index.load(path, model).")
-        query = np.asarray(self.system.encode_queries([text]))[0]
-        return (self.features.astype(np.float64) @ query.astype(np.float64)).astype(np.float32)
+        return self.sets.scores(np.asarray(self.system.encode_queries([text])))[0]
 
     def search(self, text: str, k: int = 10) -> list[Hit]:
         """Find the k photographs with the highest cosine, exactly; equal scores in the order of ids.

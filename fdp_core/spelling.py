@@ -8,8 +8,8 @@ import string
 import numpy as np
 
 ALPHABET = string.ascii_lowercase + string.digits
-LEVELS = (1, 2, 3, 4)
-SIZE = sum(LEVELS) * len(ALPHABET)  # 360
+LEVELS = (1, 2, 3, 4, 6)
+SIZE = sum(LEVELS) * len(ALPHABET)  # 576
 
 
 @functools.lru_cache(maxsize=65536)
@@ -20,7 +20,7 @@ def pyramid(word: str) -> np.ndarray:
         word: any text; case is folded and characters outside a-z, 0-9 only take up room.
 
     Returns:
-        float32 [360] of 0 and 1; bit (part, character) is set when at least half of the character lies in the part.
+        float32 [576] of 0 and 1; bit (part, character) is set when at least half of the character lies in the part.
 
     Source: Almazan et al., "Word spotting and recognition with embedded attributes", TPAMI 2014.
     """

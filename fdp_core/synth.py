@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from fdp_core import lexicon, scenery
+from fdp_core import concepts, lexicon, scenery
 from fdp_core import signs as look
 
 
@@ -51,15 +51,24 @@ class Renderer:
         fonts: paths of text fonts; each must have A-Z, a-z and 0-9.
         icon_font: path of Font Awesome 4 (for pictures) or None: no pictures.
         backgrounds: uint8 RGB arrays without text; procedural ones are used when empty.
+        emoji_font: path of Noto Color Emoji (more pictures, in colour) or None.
 
     Raises:
         ValueError: no font is given.
     """
 
-    def __init__(self, fonts: list[str], icon_font: str | None = None, backgrounds: list[np.ndarray] | None = None):
+    def __init__(
+        self,
+        fonts: list[str],
+        icon_font: str | None = None,
+        backgrounds: list[np.ndarray] | None = None,
+        emoji_font: str | None = None,
+    ):
         if not fonts:
             raise ValueError("Renderer needs at least one font file; see fonts.find_fonts().")
-        self.fonts, self.icon_font, self.backgrounds = fonts, icon_font, backgrounds or []
+        self.fonts, self.icon_font, self.emoji_font = fonts, icon_font, emoji_font
+        self.backgrounds = backgrounds or []
+        self.icons = concepts.table()["font-awesome"]
 
     def scene(
         self,
@@ -90,7 +99,7 @@ class Renderer:
         scene, taken = Scene(canvas), np.zeros((size, size), bool)
         for _ in range(int(rng.integers(signs[0], signs[1] + 1))):
             height = float(np.exp(rng.uniform(np.log(heights[0]), np.log(heights[1]))))
-            picture = bool(self.icon_font) and rng.random() < picture_share
+            picture = bool(self.icon_font or self.emoji_font) and rng.random() < picture_share
             sign = self._sign(rng, height, next_word, picture, size)
             for _attempt in range(12):
                 if self._place(rng, scene, taken, sign):
@@ -109,7 +118,7 @@ class Renderer:
             The scene; compare its words with ``signs`` to see what found room.
 
         Raises:
-            ValueError: a picture is asked for without an icon font, or it is not one of ``lexicon.PICTURES``.
+            ValueError: a picture is asked for without an icon font, or it is none of its concepts.
         """
         scene, taken = Scene(self._background(rng, size)), np.zeros((size, size), bool)
         for sign in signs:
@@ -160,9 +169,11 @@ class Renderer:
         draw = look.draw_size(height)
         font_path = self.fonts[int(rng.integers(len(self.fonts)))]
         items: list[list[tuple[str, np.ndarray]]] = []
+        if picture and self.emoji_font and (not self.icon_font or rng.random() < 0.75):
+            return self._emoji(rng, height * rng.uniform(1.2, 3.0))
         if picture:
-            name = list(lexicon.PICTURES)[int(rng.integers(len(lexicon.PICTURES)))]
-            glyph = look.mask(self.icon_font, round(draw * rng.uniform(1.2, 2.5)), chr(lexicon.PICTURES[name]))
+            name = list(self.icons)[int(rng.integers(len(self.icons)))]
+            glyph = look.mask(self.icon_font, round(draw * rng.uniform(1.2, 2.5)), chr(self.icons[name]))
             items = [[(name, glyph)]]
         else:
             case = rng.choice(4, p=[0.58, 0.25, 0.13, 0.04])
@@ -181,15 +192,26 @@ class Renderer:
                     items.append(line)
         return self._layout(rng, items, picture, height)
 
+    def _emoji(self, rng, height):
+        """Return a picture in colour, without a board, in the form of ``_layout``."""
+        table = concepts.table()["noto-color-emoji"]
+        name = list(table)[int(rng.integers(len(table)))]
+        sprite = concepts.emoji(self.emoji_font, table[name])
+        if sprite is None:
+            return None
+        h, w = sprite.shape[:2]
+        quad = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
+        return sprite[..., :3], sprite[..., 3], [(name, quad)], True, "none", height / h
+
     def _write(self, rng, sign, size):
         """Return the flat sign that ``sign`` describes, smaller than asked where it would not fit the frame."""
         if sign.picture:
-            if not self.icon_font or sign.picture not in lexicon.PICTURES:
+            if not self.icon_font or sign.picture not in self.icons:
                 raise ValueError(
-                    f"Cannot draw the picture {sign.picture!r}: needs Font Awesome 4 and a name in lexicon.PICTURES."
+                    f"Cannot draw the picture {sign.picture!r}: needs Font Awesome 4 and a name of concepts.csv."
                 )
             glyph = look.mask(
-                self.icon_font, round(look.draw_size(sign.height) * 1.8), chr(lexicon.PICTURES[sign.picture])
+                self.icon_font, round(look.draw_size(sign.height) * 1.8), chr(self.icons[sign.picture])
             )
             return self._layout(rng, [[(sign.picture, glyph)]], True, sign.height, sign.board)
         font_path = self.fonts[int(rng.integers(len(self.fonts)))]
@@ -280,12 +302,8 @@ class Renderer:
         return True
 
     def _background(self, rng, size):
-        if self.backgrounds and rng.random() < 0.85:
-            image = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
-            h, w = image.shape[:2]
-            side = int(min(h, w) * rng.uniform(0.35, 1.0))
-            y, x = int(rng.integers(h - side + 1)), int(rng.integers(w - side + 1))
-            out = cv2.resize(image[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_LINEAR)
-            out = out[:, ::-1] if rng.random() < 0.5 else out
-            return np.ascontiguousarray(out)
-        return scenery.procedural_background(rng, size)
+        if not self.backgrounds or rng.random() < 0.15:
+            return scenery.procedural_background(rng, size)
+        if rng.random() < 0.6:
+            return scenery.collage(rng, self.backgrounds, size)
+        return scenery.piece(rng, self.backgrounds, size, size, rng.uniform(0.35, 1.0))

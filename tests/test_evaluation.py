@@ -8,6 +8,7 @@ from eval_fakes import FakeBackbone, HandSystem, gallery, queries
 from sklearn.metrics import average_precision_score
 
 from fdp_core import baselines, evaluation
+from fdp_core.vector_sets import VectorSets
 
 
 class Table:
@@ -91,6 +92,57 @@ def test_copies_of_a_photograph_tie_wherever_they_stand(tmp_path):
 
     report = evaluation.evaluate(Copies(), gallery(tmp_path), queries())
     assert (report.scores == report.scores[:, :1]).all()
+
+
+class Sets(HandSystem):
+    """Several vectors a photograph; query ``w<i>`` is axis i."""
+
+    def __init__(self, vectors, starts):
+        super().__init__(vectors.shape[1])
+        self.sets = VectorSets(vectors.astype(np.float32), np.array(starts))
+
+    def encode_gallery(self, gallery):
+        return self.sets
+
+
+def test_the_best_of_several_vectors_counts(tmp_path):
+    # Photograph 0 also shows the word of photograph 1, less well; 2 has no vector; 3 also shows the word of 4, better.
+    vectors = np.eye(5)[[0, 1, 1, 3, 4, 4]]
+    vectors[1] = [0, 0.6, 0.8, 0, 0]
+    vectors[5] = [0, 0, 0, 0.6, 0.8]
+    report = evaluation.evaluate(Sets(vectors, [0, 2, 3, 3, 5, 6]), gallery(tmp_path), queries())
+    best = np.array([[1, 0, 0, 0], [0.6, 1, 0, 0], [0.8, 0, 0, 0], [0, 0, 1, 0.6], [0, 0, 1, 0.8]], np.float32)
+    np.testing.assert_array_equal(report.scores[:, [0, 1, 3, 4]], best.astype(float))
+    assert report.unreadable == ("02.png",) and report.ranking("w1") == [1, 0, 3, 4, 2]
+    np.testing.assert_allclose(report.ap, [1, 1, 1 / 5, 1, 1 / 2])
+
+
+def test_sets_of_one_vector_equal_a_matrix_bit_by_bit(tmp_path):
+    rng = np.random.default_rng(7)
+    features, encoded = rng.normal(size=(2, 5, 300)).astype(np.float32)
+    features[3] = np.nan
+
+    class Matrix(HandSystem):
+        def encode_gallery(self, gallery):
+            return features
+
+        def encode_queries(self, texts):
+            return encoded
+
+    class One(Matrix):
+        def encode_gallery(self, gallery):
+            return VectorSets.of(features)
+
+    matrix, one = (evaluation.evaluate(system(), gallery(tmp_path), queries()) for system in (Matrix, One))
+    np.testing.assert_array_equal(one.scores, matrix.scores)
+    products = (encoded.astype(np.float64) @ features.astype(np.float64).T).astype(np.float32)
+    np.testing.assert_array_equal(matrix.scores[:, [0, 1, 2, 4]], products[:, [0, 1, 2, 4]])
+    assert one.unreadable == matrix.unreadable == ("03.png",) and one.scores.dtype == np.float64
+
+
+def test_sets_of_another_gallery_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"3 photographs with \(5, 5\) .*expected \[5, D\]"):
+        evaluation.evaluate(Sets(np.eye(5), [0, 2, 3, 5]), gallery(tmp_path), queries())
 
 
 def test_table_tells_the_first_rank(tmp_path):

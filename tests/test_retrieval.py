@@ -1,19 +1,33 @@
 """The index: exact search, the same after a round trip, refused when stale or damaged."""
 
+import hashlib
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from eval_fakes import FakeBackbone, HandSystem, draw, gallery
 
 from fdp_core import backbones, baselines, retrieval
 from fdp_core.backbones import MINI_WEIGHTS
 from fdp_core.datasets import DatasetMissing, load
 from fdp_core.features import CorruptPhotographs
+from fdp_core.vector_sets import VectorSets
 
 
 def system():
     return baselines.zero_shot(FakeBackbone(), 64, progress=False)
+
+
+class SeveralVectors(HandSystem):
+    """Photograph n is axis n and, a little, axis n + 1; photograph 2 cannot be read."""
+
+    def encode_gallery(self, gallery):
+        vectors = np.eye(5, dtype=np.float32)[[0, 1, 1, 2, 3, 4, 4]]
+        vectors[[1, 3, 5], [0, 1, 3]] = 0.6, 0.6, 0.6
+        vectors[[1, 3, 5], [1, 2, 4]] = 0.8, 0.8, 0.8
+        return VectorSets(vectors, np.array([0, 2, 4, 4, 6, 7]))
 
 
 def test_search_finds_the_right_photograph(tmp_path):
@@ -55,6 +69,72 @@ def test_round_trip(tmp_path):
         retrieval.Index.load(path).search("hotel")
 
 
+def test_several_vectors_a_photograph(tmp_path):
+    index = retrieval.Index.build(SeveralVectors(), gallery(tmp_path / "g"))
+    assert index.ids == ("00.png", "01.png", "03.png", "04.png") and index.unreadable == ("02.png",)
+    assert index.features.shape == (7, 5) and index.starts.tolist() == [0, 2, 4, 6, 7] and len(index) == 4
+    np.testing.assert_array_equal(index.scores("w1"), np.array([0.8, 1, 0, 0], np.float32))
+    hits = index.search("w4", k=3)
+    assert [(hit.id, hit.row) for hit in hits] == [("04.png", 3), ("03.png", 2), ("00.png", 0)]
+    assert hits[1].score == pytest.approx(0.8) and hits[1].path == tmp_path / "g" / "03.png"
+    loaded = retrieval.Index.load(index.save(tmp_path / "i"), SeveralVectors())
+    np.testing.assert_array_equal(loaded.features, index.features)
+    np.testing.assert_array_equal(loaded.starts, index.starts)
+    assert loaded.search("w4", k=3) == hits
+
+
+def test_one_vector_each_scores_as_the_matrix_does(tmp_path):
+    index = retrieval.Index.build(system(), gallery(tmp_path))
+    query = np.asarray(system().encode_queries(["hotel"]))[0]
+    expected = (index.features.astype(np.float64) @ query.astype(np.float64)).astype(np.float32)
+    np.testing.assert_array_equal(index.scores("hotel"), expected)
+    assert index.scores("hotel").dtype == np.float32 and index.starts.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_file_of_the_first_format_holds_one_vector_each(tmp_path, sound):
+    features = np.eye(5, dtype=np.float32)[[3, 1]]
+    described = {
+        "format": "fdp-index-1",
+        "model_hash": "hand",
+        "contents": "",
+        "ids": json.dumps(["a.png", "b.png"]),
+        "paths": json.dumps(["photos/a.png", "photos/b.png"]),
+        "unreadable": json.dumps(["c.png"]),
+        "may_show": "true",
+        "sha256": hashlib.sha256(features.tobytes() if sound else b"others").hexdigest(),
+    }
+    path = tmp_path / "old.index"
+    path.write_bytes(safetensors.numpy.save({"features": features}, metadata=described))
+    if not sound:
+        with pytest.raises(retrieval.CorruptIndex, match=r"old\.index is damaged.*hash"):
+            retrieval.Index.load(path)
+        return
+    index = retrieval.Index.load(path, HandSystem())
+    assert index.starts.tolist() == [0, 1, 2] and index.unreadable == ("c.png",) and index.may_show is True
+    assert [(hit.id, hit.score) for hit in index.search("w1")] == [("b.png", 1.0), ("a.png", 0.0)]
+    again = index.save(tmp_path / "new.index")
+    with safetensors.safe_open(again, framework="numpy") as file:
+        assert file.metadata()["format"] == "fdp-index-2" and file.get_tensor("starts").tolist() == [0, 1, 2]
+
+
+def test_a_changed_start_is_found(tmp_path):
+    index = retrieval.Index.build(SeveralVectors(), gallery(tmp_path / "g"))
+    path = index.save(tmp_path / "i")
+    data, starts = path.read_bytes(), index.starts.tobytes()
+    assert data.count(starts) == 1
+    path.write_bytes(data.replace(starts, np.array([0, 1, 4, 6, 7]).tobytes()))  # sound by itself, yet another one
+    with pytest.raises(retrieval.CorruptIndex, match="do not have their hash"):
+        retrieval.Index.load(path)
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    path = tmp_path / "i"
+    path.write_bytes(safetensors.numpy.save({"features": np.eye(2)}, metadata={"format": "fdp-index-3"}))
+    with pytest.raises(retrieval.CorruptIndex, match=r"no index of this version \(fdp-index-2\)"):
+        retrieval.Index.load(path)
+
+
 def test_another_model_is_refused(tmp_path):
     path = retrieval.Index.build(system(), gallery(tmp_path / "g")).save(tmp_path / "i")
     with pytest.raises(retrieval.StaleIndex, match="another model"):
@@ -66,8 +146,6 @@ def test_a_damaged_file_is_refused_by_name(tmp_path, damage):
     path = retrieval.Index.build(system(), gallery(tmp_path / "g")).save(tmp_path / "broken.index")
     data = bytearray(path.read_bytes())
     if damage == "foreign":
-        import safetensors.numpy
-
         data = safetensors.numpy.save({"features": np.zeros((2, 2), np.float32)})
     elif damage == "flipped":
         data[-1] ^= 1
@@ -121,6 +199,13 @@ def test_open_index_builds_only_when_it_has_to(tmp_path):
 def test_parts_must_fit():
     with pytest.raises(ValueError, match="do not fit"):
         retrieval.Index(np.zeros((2, 3), np.float32), ("a",), (), "h")
+    with pytest.raises(ValueError, match="Photograph b has no vector"):
+        retrieval.Index(np.eye(2, dtype=np.float32), ("a", "b"), ("a", "b"), "h", starts=np.array([0, 2, 2]))
+
+
+def test_a_system_that_encodes_another_number_of_photographs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="encoded 5 photographs of 4"):
+        retrieval.Index.build(SeveralVectors(), gallery(tmp_path, 4))
 
 
 @pytest.mark.skipif(not MINI_WEIGHTS.is_file(), reason="the shipped mini backbone is not in this checkout")

@@ -91,7 +91,7 @@ def test_seen_in_training():
 
 
 def test_spelling_pyramid_by_hand():
-    bits = spelling.pyramid("Beyond").reshape(10, 36)
+    bits = spelling.pyramid("Beyond").reshape(sum(spelling.LEVELS), 36)
     letters = lambda row: {spelling.ALPHABET[i] for i in np.flatnonzero(bits[row])}  # noqa: E731
     assert letters(0) == set("beyond")
     assert letters(1) == set("bey") and letters(2) == set("ond")

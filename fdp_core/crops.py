@@ -1,0 +1,99 @@
+"""Cuts words out of photographs: a quadrilateral becomes an upright rectangle of fixed size."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def upright_box(points: np.ndarray) -> np.ndarray:
+    """Return the axis-parallel box around points [P, 2] as corners float32 [4, 2], clockwise from the upper left."""
+    (left, top), (right, bottom) = np.min(points, axis=0), np.max(points, axis=0)
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
+
+
+def tilted_box(points: np.ndarray, along: np.ndarray | None = None) -> np.ndarray:
+    """Return the rectangle around points that lies along a direction.
+
+    Args:
+        points: [P, 2], pixels.
+        along: the direction of reading [2]; None takes the longer side of the smallest rectangle, turned so that it
+            points right.
+
+    Returns:
+        Corners float32 [4, 2], clockwise from the word's upper left.
+    """
+    points = np.asarray(points, np.float32).reshape(-1, 2)
+    if along is None:
+        corners = cv2.boxPoints(cv2.minAreaRect(points))
+        sides = np.diff(corners[[0, 1, 2]], axis=0)
+        along = sides[int(np.linalg.norm(sides[1]) > np.linalg.norm(sides[0]))]
+        along = -along if along[0] < 0 else along
+    x = np.asarray(along, np.float32) / max(float(np.linalg.norm(along)), 1e-6)
+    axes = np.stack([x, [-x[1], x[0]]])  # rows: along the word, down across it
+    return (upright_box(points @ axes.T) @ axes).astype(np.float32)
+
+
+def reading_direction(polygon: np.ndarray) -> np.ndarray:
+    """Return the direction [2] from a word's left edge to its right one; polygons start at the upper left, clockwise.
+
+    A polygon of 2n points has n along the top and n back along the bottom.
+    """
+    half = len(polygon) // 2
+    left, right = (polygon[0] + polygon[-1]) / 2, (polygon[half - 1] + polygon[half]) / 2
+    return np.asarray(right - left, np.float32)
+
+
+def grow(quad: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Move a quadrilateral's sides outwards.
+
+    Args:
+        quad: corners [4, 2], clockwise from the upper left.
+        before: (left, top) and ``after``: (right, bottom), in heights of the quadrilateral; negative moves inwards.
+
+    Returns:
+        Corners float32 [4, 2].
+    """
+    x, y = quad[1] - quad[0], quad[3] - quad[0]
+    x = x / max(float(np.linalg.norm(x)), 1e-6) * float(np.linalg.norm(y))
+    moved = np.array(quad, np.float32)
+    moved[[0, 3]] -= before[0] * x
+    moved[[1, 2]] += after[0] * x
+    moved[[0, 1]] -= before[1] * y
+    moved[[2, 3]] += after[1] * y
+    return moved
+
+
+def grow_by(quad: np.ndarray, out: float) -> np.ndarray:
+    """Move all sides of a rectangle (corners [4, 2]) outwards by ``out`` pixels; one without extent becomes a square."""
+    x, y = quad[1] - quad[0], quad[3] - quad[0]
+    x = x / np.linalg.norm(x) if np.linalg.norm(x) > 1e-3 else np.array([1.0, 0.0])
+    y = y / np.linalg.norm(y) if np.linalg.norm(y) > 1e-3 else np.array([-x[1], x[0]])
+    return (quad + out * np.stack([-x - y, x - y, x + y, y - x])).astype(np.float32)
+
+
+def cut(image: np.ndarray, quad: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Cut a quadrilateral out of an image and make it a rectangle.
+
+    Args:
+        image: uint8 [h, w, 3].
+        quad: corners [4, 2] in pixels, clockwise from the word's upper left; parts outside the image repeat its edge.
+        height: of the result, pixels. width: of the result, pixels.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    quad = np.asarray(quad, np.float32)
+    tall = max(np.linalg.norm(quad[3] - quad[0]), np.linalg.norm(quad[2] - quad[1]), 1.0)
+    wide = max(np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[2] - quad[3]), 1.0)
+    # a warp reads single pixels: warp at about the source's size, then shrink by area averaging
+    mid_h, mid_w = (int(np.clip(np.ceil(side), goal, 8 * goal)) for side, goal in ((tall, height), (wide, width)))
+    goal = np.array([[0, 0], [mid_w, 0], [mid_w, mid_h], [0, mid_h]], np.float32)
+    low = np.maximum(np.floor(quad.min(0)).astype(int) - 2, 0)  # warping the part alone is faster
+    high = np.minimum(np.ceil(quad.max(0)).astype(int) + 2, image.shape[1::-1])
+    if (high <= low).any():
+        return np.zeros((height, width, 3), np.uint8)
+    part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
+    matrix = cv2.getPerspectiveTransform(quad - low.astype(np.float32) - 0.5, goal - 0.5)
+    out = cv2.warpPerspective(part, matrix, (mid_w, mid_h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return out if (mid_h, mid_w) == (height, width) else cv2.resize(out, (width, height), interpolation=cv2.INTER_AREA)

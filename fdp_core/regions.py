@@ -1,0 +1,67 @@
+"""From a text map to word regions: threshold, connected pieces, smallest rectangles, grown back to whole words."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from fdp_core import crops
+
+# One threshold joins words that stand close, another one breaks faint ones: the pieces of both are kept.
+THRESHOLDS = (0.3, 0.6)
+GROW = 1.6  # a piece's rectangle is moved outwards by area x GROW / perimeter (kernels were shrunk by 0.84 of that)
+SHORTEST = 1.0  # cells: lower pieces are noise
+SAME = 0.75  # overlap (intersection over union) from which two regions are one
+
+
+def find(probability: np.ndarray, stride: float = 4.0, limit: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Find word regions in a text map.
+
+    Args:
+        probability: float32 [H, W] in 0..1, the map of shrunk words.
+        stride: pixels per cell.
+        limit: at most so many regions, the surest first.
+
+    Returns:
+        (corners float32 [R, 4, 2] in pixels of the input, clockwise from the upper left; scores float32 [R], the mean
+        probability of the piece, 0..1, falling).
+
+    Source: differentiable binarisation's box formation (unclip of shrunk kernels), with two thresholds.
+    """
+    quads, scores = [], []
+    for threshold in THRESHOLDS:
+        count, labels, stats, _ = cv2.connectedComponentsWithStats((probability > threshold).astype(np.uint8))
+        for piece in range(1, count):
+            left, top, wide, high, _ = stats[piece]
+            part = labels[top : top + high, left : left + wide] == piece
+            outline, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+            # pixel centres to cell edges: half a cell on every side
+            quad = crops.tilted_box(outline[0].reshape(-1, 2) + [left, top])
+            w, h = np.linalg.norm(quad[1] - quad[0]) + 1, np.linalg.norm(quad[3] - quad[0]) + 1
+            if h < SHORTEST:
+                continue
+            out = 0.5 + GROW * w * h / (2 * (w + h))
+            quads.append(crops.grow_by(quad, out) + 0.5)
+            scores.append(float(probability[top : top + high, left : left + wide][part].mean()))
+    if not quads:
+        return np.zeros((0, 4, 2), np.float32), np.zeros(0, np.float32)
+    quads, scores = np.stack(quads).astype(np.float32), np.array(scores, np.float32)
+    kept = distinct(quads, scores, limit)
+    return quads[kept] * np.float32(stride), scores[kept]
+
+
+def distinct(quads: np.ndarray, scores: np.ndarray, limit: int) -> list[int]:
+    """Return which regions to keep, best score first, leaving out those that nearly equal a better one.
+
+    Equality is judged on the upright boxes around the regions.
+    """
+    low, high = quads.min(1), quads.max(1)
+    area = np.prod(high - low, axis=1)
+    kept: list[int] = []
+    for i in np.argsort(-scores, kind="stable"):
+        if len(kept) == limit:
+            break
+        shared = np.prod(np.clip(np.minimum(high[i], high[kept]) - np.maximum(low[i], low[kept]), 0, None), axis=1)
+        if not (shared > SAME * (area[i] + area[kept] - shared)).any():
+            kept.append(int(i))
+    return kept

@@ -1,0 +1,113 @@
+"""Where text is written, at a quarter of the pixels: the localiser at a finer stride (B5), for finding single words.
+
+FDP's localiser sees the trunk's last features, one cell for 32 x 32 pixels: enough to shift attention, too coarse to tell
+one word from the next. This one reads all four layers of the same frozen trunk and is trained on the same target, word
+polygons shrunk by the Vatti offset, so that neighbouring words do not touch.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fdp_core.backbones import MINI_WEIGHTS, Backbone
+from fdp_core.files import atomic_write_bytes
+from fdp_core.losses import localisation
+
+STRIDE = 4  # pixels per cell of the map
+SHIPPED = MINI_WEIGHTS.with_name("mini_text_map.safetensors")
+FORMAT = "fdp-text-map-1"
+
+
+class TextMapMissing(FileNotFoundError):
+    """There is no text map for a backbone."""
+
+
+class TextMap(nn.Module):
+    """A small feature pyramid on the frozen trunk's four layers.
+
+    Args:
+        widths: channels of the trunk's layers 1-4.
+        hidden: channels of the pyramid.
+
+    Source: FDP section 3.2 (text localisation network) at a finer stride (defect B5); feature pyramid and shrunk
+    kernels as in text detection (PSENet, DB).
+    """
+
+    def __init__(self, widths: tuple[int, ...], hidden: int = 48) -> None:
+        super().__init__()
+        self.widths, self.hidden = tuple(widths), hidden
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width, affine=False) for width in widths)
+        self.reduce = nn.ModuleList(nn.Conv2d(width, hidden, 1) for width in widths)
+        self.smooth = nn.ModuleList(nn.Conv2d(hidden, hidden, 3, padding=1) for _ in widths[:-1])
+        self.last = nn.Conv2d(hidden, 1, 3, padding=1)
+        nn.init.constant_(self.last.bias, -2.0)  # most cells hold no text
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """Return text logits at stride 4, float [B, H/4, W/4], of the trunk's layers 1-4 at strides 4, 8, 16, 32."""
+        sides = [reduce(norm(x)) for reduce, norm, x in zip(self.reduce, self.norms, levels, strict=True)]
+        x = sides[-1]
+        for side, smooth in zip(sides[-2::-1], self.smooth):
+            x = F.relu(smooth(F.relu(side + F.interpolate(x, size=side.shape[2:], mode="nearest"))))
+        return self.last(x)[:, 0]
+
+
+def loss(logits: Tensor, target: Tensor, ignore: Tensor) -> Tensor:
+    """Return balanced cross-entropy plus the overlap (Dice) of map and target, which small words count in: a scalar.
+
+    Args:
+        logits: float [B, H, W].
+        target: float [B, H, W] in 0..1: the share of a cell that shrunk words cover.
+        ignore: bool [B, H, W], cells that are not judged.
+    """
+    seen = torch.sigmoid(logits) * ~ignore
+    wanted = target * ~ignore
+    dims = (1, 2)
+    overlap = 1 - (2 * (seen * wanted).sum(dims) + 1) / (seen.square().sum(dims) + wanted.square().sum(dims) + 1)
+    return localisation(logits, target, ignore) + overlap.mean()
+
+
+def save(path: str | Path, text_map: TextMap, backbone: Backbone, facts: dict | None = None) -> Path:
+    """Write a text map (half precision) with the hash of the trunk that it reads, whole or not at all."""
+    described = {"format": FORMAT, "weights_hash": backbone.weights_hash, "widths": list(text_map.widths)}
+    described |= {"hidden": text_map.hidden, **(facts or {})}
+    state = {k: v.half() if v.is_floating_point() else v for k, v in text_map.state_dict().items()}
+    state = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    return atomic_write_bytes(path, safetensors.torch.save(state, {"text_map": json.dumps(described)}))
+
+
+def load(backbone: Backbone, path: str | Path | None = None) -> TextMap:
+    """Read the text map of a backbone, in eval mode, on its device.
+
+    Args:
+        backbone: the frozen trunk that it reads.
+        path: the file; None is the one that comes with ``mini``.
+
+    Raises:
+        TextMapMissing: there is none for this backbone.
+        ValueError: the file is damaged or was trained on other weights.
+    """
+    path = Path(path) if path else SHIPPED
+    make = f"python -m fdp_core.pretrain_text_map --backbone {backbone.name} --bank BANK --out FILE"
+    if not path.is_file():
+        raise TextMapMissing(f"There is no text map {path}; region vectors need one. Make it: {make}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["text_map"])
+            state = {name: file.get_tensor(name) for name in file.keys()}
+        text_map = TextMap(tuple(facts["widths"]), facts["hidden"])
+        text_map.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{path} holds no text map, or is damaged ({error}). Make it again: {make}") from error
+    if facts["weights_hash"] != backbone.weights_hash:
+        raise TextMapMissing(
+            f"{path} was trained on a trunk with weights {facts['weights_hash'][:12]}..., not on {backbone.name} with "
+            f"{backbone.weights_hash[:12]}... Make one for it: {make}"
+        )
+    return text_map.eval().requires_grad_(False).to(backbone.device)

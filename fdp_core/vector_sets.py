@@ -1,0 +1,110 @@
+"""Photographs described by several vectors each: the best of their cosines is the score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_BLOCK = 8_000_000  # products held at once: bounds the scratch memory to 64 MB
+
+
+@dataclass(frozen=True, eq=False)
+class VectorSets:
+    """N photographs, photograph i owning the rows ``starts[i]:starts[i + 1]``; without rows it is unreadable.
+
+    Attributes:
+        vectors: [R, D] float32, unit norm, never NaN.
+        starts: [N + 1] int64, from 0 to R, never decreasing.
+
+    Raises:
+        ValueError: a shape or a type is another one, a vector holds NaN, or ``starts`` does not divide the rows.
+    """
+
+    vectors: np.ndarray
+    starts: np.ndarray
+
+    def __post_init__(self) -> None:
+        vectors, starts = self.vectors, self.starts
+        if vectors.ndim != 2 or vectors.dtype != np.float32:
+            raise ValueError(f"vectors are {vectors.dtype} {vectors.shape}; expected float32 [R, D].")
+        if starts.ndim != 1 or not len(starts) or starts.dtype != np.int64:
+            raise ValueError(f"starts are {starts.dtype} {starts.shape}; expected int64 [N + 1].")
+        if starts[0] != 0 or starts[-1] != len(vectors):
+            raise ValueError(f"starts go from {starts[0]} to {starts[-1]}; expected 0 to {len(vectors)}, all rows.")
+        if (np.diff(starts) < 0).any():
+            raise ValueError(f"starts go down after place {np.argmax(np.diff(starts) < 0)}; expected never.")
+        if np.isnan(vectors).any():
+            raise ValueError("vectors hold NaN; a photograph that cannot be read has no row instead.")
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> VectorSets:
+        """Give every photograph one vector.
+
+        Args:
+            features: [N, D] float, unit norm; a row with NaN for a photograph that cannot be read.
+
+        Returns:
+            N photographs, those with NaN without rows.
+
+        Raises:
+            ValueError: ``features`` is no matrix.
+        """
+        if features.ndim != 2:
+            raise ValueError(f"features are {features.shape}; expected [N, D].")
+        good = ~np.isnan(features).any(axis=1)
+        return cls(features[good].astype(np.float32), np.append(0, np.cumsum(good)))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def readable(self) -> np.ndarray:
+        """Tell which photographs have a vector: [N] bool."""
+        return np.diff(self.starts) > 0
+
+    @property
+    def single(self) -> bool:
+        """Tell whether every readable photograph has exactly one vector."""
+        return bool((np.diff(self.starts) <= 1).all())
+
+    @property
+    def bytes(self) -> int:
+        """Tell how many bytes the vectors take."""
+        return self.vectors.nbytes
+
+    def take(self, mask: np.ndarray) -> VectorSets:
+        """Return the photographs where ``mask``, [N] bool, is True.
+
+        Raises:
+            ValueError: the mask has another shape or type.
+        """
+        if mask.dtype != bool or mask.shape != (len(self),):
+            raise ValueError(f"The mask is {mask.dtype} {mask.shape}; expected bool ({len(self)},).")
+        counts = np.diff(self.starts)
+        return VectorSets(self.vectors[np.repeat(mask, counts)], np.append(0, np.cumsum(counts[mask])))
+
+    def scores(self, queries: np.ndarray) -> np.ndarray:
+        """Score every photograph by the largest cosine of a query with its vectors.
+
+        Args:
+            queries: [Q, D] float, unit norm.
+
+        Returns:
+            [Q, N] float32 in [-1, 1]; a column of NaN for an unreadable photograph.
+
+        Raises:
+            ValueError: the queries are no matrix of the vectors' width.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
+            raise ValueError(f"queries are {queries.shape}; expected [Q, {self.vectors.shape[1]}].")
+        scores = np.full((len(queries), len(self)), np.nan, np.float32)
+        readable, vectors = self.readable, self.vectors.astype(np.float64).T
+        # For an empty segment reduceat answers an entry of the next one; the full ones alone lie end to end.
+        firsts = self.starts[:-1][readable]
+        step = max(1, _BLOCK // max(1, len(self.vectors)))
+        for i in range(0, len(queries), step):
+            # Double precision, then rounded: copies of one photograph tie exactly wherever they stand.
+            products = queries[i : i + step].astype(np.float64) @ vectors
+            scores[i : i + step, readable] = np.maximum.reduceat(products, firsts, axis=1)
+        return scores
