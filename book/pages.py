@@ -220,6 +220,8 @@ def status_table(stage: Path) -> str:
 def pretraining_table(log: Path, rows: int = 13) -> str:
     """Return the log of mini's pre-training as a table of about ``rows`` lines, first and last included.
 
+    A line of the log lacks what its step does not learn; an en dash says so.
+
     Raises:
         PageError: the log is missing or empty.
     """
@@ -232,8 +234,9 @@ def pretraining_table(log: Path, rows: int = 13) -> str:
     heads = ["Step", "Words and pictures seen", "Minutes", "Word loss", "Scene loss", "Right word first, %"]
     cells = []
     for x in chosen:
-        losses = [f"{x['words']:.2f}", f"{x['scenes']:.2f}", f"{100 * x['accuracy']:.0f}"]
-        cells.append([f"{x['step']:,}", f"{x['words_seen']:,}", f"{x['seconds'] / 60:.0f}", *losses])
+        losses = [f"{x[name]:.2f}" if name in x else "–" for name in ("words", "scenes")]
+        right = f"{100 * x['accuracy']:.0f}" if "accuracy" in x else "–"
+        cells.append([f"{x['step']:,}", f"{x['words_seen']:,}", f"{x['seconds'] / 60:.0f}", *losses, right])
     return markdown_table(heads, cells, set(range(6)))
 
 

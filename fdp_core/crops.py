@@ -65,7 +65,7 @@ def grow(quad: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def grow_by(quad: np.ndarray, out: float) -> np.ndarray:
-    """Move all sides of a rectangle (corners [4, 2]) outwards by ``out`` pixels; one without extent becomes a square."""
+    """Move all sides of a rectangle (corners [4, 2]) outwards by ``out`` pixels; a point becomes a square."""
     x, y = quad[1] - quad[0], quad[3] - quad[0]
     x = x / np.linalg.norm(x) if np.linalg.norm(x) > 1e-3 else np.array([1.0, 0.0])
     y = y / np.linalg.norm(y) if np.linalg.norm(y) > 1e-3 else np.array([-x[1], x[0]])

@@ -11,6 +11,31 @@ from typing import Any
 from fdp_core.files import atomic_write_text
 
 
+def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Read a log of one JSON object a line, such as that of :mod:`fdp_core.pretrain`, also while the run goes on.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no record.
+    """
+    path = Path(path)
+    records = _whole(path.read_text(encoding="utf-8").splitlines())
+    if not records:
+        raise ValueError(f"{path.name} holds no record; expected one JSON object a line.")
+    return records
+
+
+def _whole(lines: list[str]) -> list[dict[str, Any]]:
+    """Return the records up to a line torn by a power cut: what follows it cannot be trusted."""
+    records = []
+    for line in lines:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
 class History:
     """Records of steps and epochs, kept in memory and, with a path, in a JSON lines file.
 
@@ -32,11 +57,7 @@ class History:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = self.path.read_text(encoding="utf-8").splitlines()[:keep] if keep and self.path.exists() else []
-        for line in lines:
-            try:
-                self.records.append(json.loads(line))
-            except json.JSONDecodeError:  # a line torn by a power cut: what follows cannot be trusted
-                break
+        self.records = _whole(lines)
         atomic_write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
 
     def append(self, record: dict[str, Any]) -> None:

@@ -149,6 +149,10 @@ class OcrSystem:
         self.speed = Speed(computed if fresh else 0, seconds, 1, "float32", "cpu", timed)
         return result
 
+    def forget(self) -> None:
+        """Drop what this object has read; the folder ``cache_dir`` stays."""
+        self._read.clear()
+
     def scores(self, gallery: Any, texts: list[str]) -> np.ndarray:
         """Return [Q, N] float in 0-1; NaN columns for photographs that cannot be opened."""
         read = self.words(gallery)

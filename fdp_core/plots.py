@@ -22,7 +22,7 @@ from fdp_core.charts import (
     results_table,
     system_bars,
 )
-from fdp_core.figure_style import BLACK, GREEN, MAP, RED, figure_style, use_style
+from fdp_core.figure_style import BLACK, BLUE, GREEN, MAP, ORANGE, RED, figure_style, use_style
 
 __all__ = [
     "ap_bars",
@@ -32,6 +32,7 @@ __all__ = [
     "loss_curves",
     "map_overlay",
     "paper_table",
+    "regions_overlay",
     "report_table",
     "results_table",
     "retrieval_grid",
@@ -220,3 +221,29 @@ def localiser_overlay(image: Any, logits: Any, placed: Any, ax: Axes | None = No
     """Show where the localiser sees text: ``logits`` [G, G] drawn as probabilities; else as above."""
     values = np.asarray(logits.detach().cpu() if hasattr(logits, "detach") else logits, float)
     return map_overlay(image, 1 / (1 + np.exp(-values)), placed, ax, title, "P(text)", (0.0, 1.0))
+
+
+def regions_overlay(image: Any, quads: Any, cosines: Any, ax: Axes | None = None, title: str = "regions") -> Axes:
+    """Show which regions the text map found and which of them answers the query.
+
+    Args:
+        image: path, PIL image or uint8 [H, W, 3].
+        quads: corners [R, 4, 2] in the photograph's pixels.
+        cosines: [R] with the query; the largest is drawn thick, with its value.
+        ax: where to draw; None makes a figure.
+        title: of the panel.
+    """
+    picture = _picture(image)
+    if ax is None:
+        with figure_style():
+            _, ax = plt.subplots(figsize=(4, 4 * picture.height / picture.width), layout="constrained")
+    _blank(ax)
+    ax.imshow(picture)
+    best = int(np.argmax(cosines)) if len(cosines) else -1
+    for i, quad in enumerate(np.asarray(quads)):
+        outline = np.vstack([quad, quad[:1]])
+        ax.plot(*outline.T, color=ORANGE if i == best else BLUE, linewidth=2.5 if i == best else 1.0)
+    if best >= 0:
+        title = f"{title}, cosine {float(cosines[best]):.2f}"
+    ax.set_title(title)
+    return ax

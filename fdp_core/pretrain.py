@@ -5,9 +5,9 @@
 
 Contrastive image-text learning. First the text tower alone learns to spell; then the image tower learns to read word
 crops (and to name pictures), small ones first; then whole scenes join, each against every word and picture name in it
-(multi-positive). Hard negatives are misspellings of the batch's words. One linear head on the joint space, shared by both
-towers and thrown away afterwards, predicts which letter stands where (PHOC). Interrupt at any time: the same command
-goes on where it stopped, to the same result.
+(multi-positive). Hard negatives are misspellings of the batch's words. One linear head on the joint space, shared by
+both towers and thrown away afterwards, predicts which letter stands where (PHOC). Interrupt at any time: the same
+command goes on where it stopped, to the same result.
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ def train(
             seen += len(batch.get("crops", ()))
             if step % 20 == 0:
                 line = {"step": step, "lr": rate(recipe, step), "words_seen": seen}
-                line |= {"seconds": round(time.time() - began, 1), "scale": round(float(clip.logit_scale.exp()), 2)}
+                line |= {"seconds": round(time.time() - began, 1)}
+                line |= {"scale": round(float(clip.logit_scale.detach().exp()), 2)}
                 line |= {k: round(float(v.detach()), 4) for k, v in terms.items()}
                 with open(out / "log.jsonl", "a", encoding="utf-8") as log:
                     log.write(json.dumps(line) + "\n")

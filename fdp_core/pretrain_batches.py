@@ -169,8 +169,8 @@ def words_and_texts(rng, r: Recipe, said: list[str], boards: list[str], is_word:
     """Gather the texts of a batch and which of them are true of which thing.
 
     Returns:
-        ``labels`` int64 [N], each thing's own word in the vocabulary; ``is_word`` bool [N]; ``vocabulary``, M texts, the
-        first ``bare`` of them words, the others captions; ``positive`` bool [N, M]; ``spelling`` float32 [bare, P];
+        ``labels`` int64 [N], each thing's own word in the vocabulary; ``is_word`` bool [N]; ``vocabulary``, M texts,
+        the first ``bare`` of them words, the others captions; ``positive`` bool [N, M]; ``spelling`` float32 [bare, P];
         ``prefix`` float32 [M, k, W], unknown tokens before the texts.
     """
     wrong = [lexicon.mutate(rng, t) for t, w in zip(said, is_word, strict=True) if w and rng.random() < r.negatives]

@@ -2,8 +2,8 @@
 
     python -m fdp_core.pretrain_text_map --bank runs/bank --out runs/mini_text_map.safetensors
 
-The same bank of scenes as the pre-training of ``mini``. Interrupt at any time: the file of the last save is kept, and the
-same command goes on from there.
+The same bank of scenes as the pre-training of ``mini``. Interrupt at any time: the file of the last save is kept, and
+the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fdp_core import backbones, crops, geometry, scenery, text_map
+from fdp_core import backbones, crops, geometry, regions, scenery, text_map
 from fdp_core.scene_bank import Bank, BankScene
 
 LOWEST = 6.0  # pixels: lower words are not judged
@@ -64,7 +64,7 @@ def example(rng: np.random.Generator, scene: BankScene, size: int) -> tuple[np.n
         if not scene.visible[i] or min(np.ptp(moved, axis=0)) < LOWEST:
             cv2.fillPoly(ignore, [np.round(moved / text_map.STRIDE - 0.5).astype(np.int32)], 1)
             continue
-        kernel = geometry.shrink_polygon(moved)
+        kernel = geometry.shrink_polygon(moved, regions.SHRINK)
         for part in getattr(kernel, "geoms", [kernel]):
             if not part.is_empty:
                 outline = np.array(part.exterior.coords) * 2 / text_map.STRIDE - 0.5
@@ -106,7 +106,7 @@ def train(out: Path, backbone: backbones.Backbone, bank: Bank, steps: int, lr: f
         optimiser.zero_grad(set_to_none=True)
         value.backward()
         optimiser.step()
-        average = float(value) if average is None else 0.98 * average + 0.02 * float(value)
+        average = float(value.detach()) if average is None else 0.98 * average + 0.02 * float(value.detach())
         if step % 20 == 0:
             line = {"step": step, "loss": round(average, 4), "seconds": round(time.time() - began, 1)}
             print(json.dumps(line), flush=True)

@@ -144,7 +144,8 @@ class RegionSystem:
         """Encode photographs in memory: uint8 [h, w, 3] each -> unit vectors float32 [K_i, D] each, the whole first."""
         found = self.find(images)
         cuts = [self.cut(image, quads) for image, (quads, _) in zip(images, found)]
-        vectors = self.encode_crops(np.concatenate(cuts)) if sum(map(len, cuts)) else np.zeros((0, self.backbone.embed_dim))
+        none = np.zeros((0, self.backbone.embed_dim), np.float32)
+        vectors = self.encode_crops(np.concatenate(cuts)) if sum(map(len, cuts)) else none
         out, at = [], 0
         for i, part in enumerate(cuts):
             rows = vectors[at : at + len(part)]

@@ -23,6 +23,7 @@ __all__ = [
     "compare_with_paper",
     "file_name",
     "load_all",
+    "now",
     "paper_results",
     "record",
     "results_folder",
@@ -125,7 +126,6 @@ def record(
     if report.speed is not None and report.speed.fps is not None:
         speed = {"fps": report.speed.fps, **vars(report.speed)}
     sha, dirty = provenance.commit()
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     entry = {
         "set": report.set,
         "split": report.split,
@@ -151,10 +151,15 @@ def record(
         "libraries": provenance.versions(),
         "seconds": sum(report.seconds.values()) if seconds is None else seconds,
         "speed": speed,
-        "date": now,
+        "date": now(),
         **extra,
     }
     return check(_plain(entry))
+
+
+def now() -> str:
+    """Return the date and time of a record, UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def check(entry: dict[str, Any], where: str = "record") -> dict[str, Any]:

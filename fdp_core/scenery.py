@@ -88,9 +88,9 @@ def light(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         shade = 1 - rng.uniform(0.25, 0.7) / (1 + np.exp(-np.clip(across / (0.02 + 0.3 * rng.random()) / h, -30, 30)))
         return (image * shade[..., None]).astype(np.uint8)
     if kind < 0.20:  # a lamp or the sun on a shiny board
-        x, y = (np.arange(w, dtype=np.float32) - rng.uniform(0, w)), (np.arange(h, dtype=np.float32) - rng.uniform(0, h))
+        x, y = np.arange(w, dtype=np.float32) - rng.uniform(0, w), np.arange(h, dtype=np.float32) - rng.uniform(0, h)
         reach = h * rng.uniform(0.3, 1.5)
-        spot = np.exp(-(y / reach)[:, None] ** 2 - (x / reach)[None] ** 2) * rng.uniform(60, 200)
+        spot = np.exp(-((y / reach)[:, None] ** 2) - (x / reach)[None] ** 2) * rng.uniform(60, 200)
         return np.clip(image + spot[..., None], 0, 255).astype(np.uint8)
     if kind < 0.26:  # a pole, a branch, a cable
         out, colour = image.copy(), tuple(map(float, rng.uniform(0, 220, 3)))

@@ -1,8 +1,8 @@
 """Where text is written, at a quarter of the pixels: the localiser at a finer stride (B5), for finding single words.
 
-FDP's localiser sees the trunk's last features, one cell for 32 x 32 pixels: enough to shift attention, too coarse to tell
-one word from the next. This one reads all four layers of the same frozen trunk and is trained on the same target, word
-polygons shrunk by the Vatti offset, so that neighbouring words do not touch.
+FDP's localiser sees the trunk's last features, one cell for 32 x 32 pixels: enough to shift attention, too coarse to
+tell one word from the next. This one reads all four layers of the same frozen trunk; its target is of the same kind,
+word polygons shrunk by a Vatti offset, so that neighbouring words do not touch.
 """
 
 from __future__ import annotations

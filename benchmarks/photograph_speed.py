@@ -1,0 +1,97 @@
+"""Seconds a photograph, FDP with regions beside the OCR pipeline, on the same photographs in one run.
+
+    FDP_DATA=... python benchmarks/photograph_speed.py --dataset svt --count 40 --rounds 5
+
+The systems take turns on the same photographs, so that whatever else the machine does hits both; only the ratio means
+anything. Each reads and decodes the files itself. The OCR pipeline runs with the fastest engine that is installed
+(`make ocr`), at the long side that its accuracy in the records was measured at. Writes a record to book/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import time
+from typing import Any
+
+import torch
+
+from fdp_core import baselines, checkpoint, datasets, provenance, region_system, results
+
+
+def seconds(system: Any, gallery: Any) -> float:
+    """Return the wall time of describing all photographs of a gallery: encoding them, or reading them."""
+    start = time.perf_counter()
+    if hasattr(system, "encode_gallery"):
+        system.encode_gallery(gallery)
+    else:
+        system.words(gallery)
+        system.forget()  # or the next round would time a dictionary
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure, print and record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="svt")
+    parser.add_argument("--count", type=int, default=40, help="photographs, the first of the test split")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2, help="torch threads; the OCR engine takes its own default")
+    parser.add_argument("--long-side", type=int, default=960, help="of the OCR pipeline's input, pixels")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    gallery, _ = datasets.load(args.dataset, "test")
+    gallery = dataclasses.replace(gallery, photos=gallery.photos[: args.count])
+    model = checkpoint.load(checkpoint.SHIPPED)
+    systems = {
+        "FDP": baselines.fdp(model, progress=False),
+        "FDP + regions": region_system.RegionSystem(model, progress=False),
+        "FDP + regions, bfloat16": region_system.RegionSystem(
+            model, region_system.Glance(precision="bfloat16"), progress=False
+        ),
+        "OCR pipeline": baselines.ocr(long_side=args.long_side, progress=False),
+    }
+    for system in systems.values():
+        seconds(system, dataclasses.replace(gallery, photos=gallery.photos[:4]))  # warm up
+    took: dict[str, list[float]] = {name: [] for name in systems}
+    for _ in range(args.rounds):
+        for name, system in systems.items():
+            took[name].append(seconds(system, gallery) / len(gallery))
+    values = {}
+    for name, each in took.items():
+        ratios = [100 * mine / theirs for mine, theirs in zip(each, took["OCR pipeline"])]
+        values[f"{name}, % of OCR"] = statistics.median(ratios)
+        values[f"{name}, % of OCR, least"], values[f"{name}, % of OCR, most"] = min(ratios), max(ratios)
+        values[f"{name}, ms"] = 1000 * statistics.median(each)
+        print(f"{name}: {1000 * statistics.median(each):.0f} ms, {statistics.median(ratios):.1f} % of the OCR pipeline's")
+    sha, dirty = provenance.commit()
+    entry = {
+        "set": gallery.name,
+        "split": gallery.split,
+        "protocol": f"{args.rounds} rounds in turn over {len(gallery)} photographs; read, decode, encode or read words",
+        "system": "speed",
+        "metric": "FDP + regions, bfloat16, % of OCR",
+        "value": values["FDP + regions, bfloat16, % of OCR"],
+        "queries": 0,
+        "images": len(gallery),
+        "unreadable": 0,
+        "values": values,
+        "groups": {},
+        "parameters": {**vars(args), "ocr": systems["OCR pipeline"].version},
+        "backbone": model.backbone.name,
+        "weights_hash": model.backbone.weights_hash,
+        "manifest_hash": gallery.manifest_hash,
+        "commit": sha,
+        "dirty": dirty,
+        "device": provenance.device("cpu"),
+        "libraries": provenance.versions(),
+        "seconds": sum(map(sum, took.values())) * len(gallery),
+        "speed": None,
+        "date": results.now(),
+    }
+    print(results.save(entry).name)
+
+
+if __name__ == "__main__":
+    main()

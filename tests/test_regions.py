@@ -1,0 +1,172 @@
+"""From a text map to word regions: drawn kernels must come back as the words that they were made of."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import shapely
+
+from fdp_core import geometry, regions
+
+STRIDE, SIDE = 4, 256  # pixels a cell, and of the whole map
+
+
+def rectangle(x: float, y: float, width: float, height: float, degrees: float = 0.0) -> np.ndarray:
+    """Return a word's corners [4, 2] around its middle, clockwise from its upper left, turned clockwise."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    half = np.array([[-width, -height], [width, -height], [width, height], [-width, height]]) / 2
+    return (half @ np.array([[c, s], [-s, c]]) + [x, y]).astype(np.float32)
+
+
+def drawn(*words: np.ndarray) -> np.ndarray:
+    """Draw the words' kernels as the perfect map would show them: the share that they cover of each cell."""
+    kernels = shapely.union_all([geometry.shrink_polygon(word, regions.SHRINK) for word in words])
+    edges = np.arange(SIDE // STRIDE) * STRIDE
+    x, y = np.meshgrid(edges, edges)
+    cells = shapely.box(x, y, x + STRIDE, y + STRIDE)
+    return (shapely.area(shapely.intersection(cells, kernels)) / STRIDE**2).astype(np.float32)
+
+
+def overlap(one: np.ndarray, two: np.ndarray) -> float:
+    one, two = shapely.Polygon(one), shapely.Polygon(two)
+    return one.intersection(two).area / one.union(two).area
+
+
+def blob(probability: np.ndarray, left: int, top: int, value: float) -> None:
+    """Put a piece of 8 x 3 cells into a map."""
+    probability[top : top + 3, left : left + 8] = value
+
+
+# --- finding
+
+
+@pytest.mark.parametrize("degrees", [0, 20, -20])
+def test_drawn_words_come_back(degrees):
+    words = [rectangle(70, 60, 90, 32, degrees), rectangle(160, 190, 150, 48, degrees)]
+    quads, scores = regions.find(drawn(*words))
+    assert quads.shape == (2, 4, 2) and quads.dtype == np.float32 and scores.dtype == np.float32
+    assert (scores > 0.5).all() and (scores <= 1).all()
+    for word in words:
+        best = max(quads, key=lambda quad: overlap(quad, word))
+        assert overlap(best, word) > 0.75
+        np.testing.assert_allclose(best, word, atol=12, err_msg="its corners begin at the word's upper left")
+        direction = best[1] - best[0]
+        turned = math.degrees(math.atan2(direction[1], direction[0]))
+        assert turned == pytest.approx(degrees, abs=4), "the text's direction"
+
+
+def test_the_words_middle_is_found_to_a_pixel():
+    """No half cell is lost between cells, their centres and pixels."""
+    for x, y in ((120, 120), (122, 121), (119, 123)):
+        quads, _ = regions.find(drawn(rectangle(x, y, 96, 40)))
+        assert len(quads) == 1
+        assert quads[0].mean(0) == pytest.approx((x, y), abs=2.0)
+
+
+def test_words_that_nearly_touch_are_two_regions():
+    """Their kernels keep apart, whatever the gap."""
+    left, right = rectangle(70, 128, 90, 40), rectangle(163, 128, 90, 40)
+    quads, _ = regions.find(drawn(left, right))
+    assert sorted(quad.mean(0)[0] for quad in quads) == pytest.approx([70, 163], abs=3)
+
+
+def test_an_empty_map_has_no_regions():
+    for value in (0.0, 0.2):
+        quads, scores = regions.find(np.full((16, 24), value, np.float32))
+        assert quads.shape == (0, 4, 2) and scores.shape == (0,)
+        assert quads.dtype == scores.dtype == np.float32
+
+
+def test_one_piece_above_both_thresholds_is_one_region():
+    probability = np.zeros((32, 32), np.float32)
+    blob(probability, 10, 10, 0.9)
+    quads, scores = regions.find(probability)
+    assert len(quads) == 1
+    assert scores == pytest.approx([0.9])
+    np.testing.assert_allclose(quads[0].mean(0), [14 * 4, 11.5 * 4], atol=0.01)
+
+
+def test_each_threshold_gives_the_pieces_that_the_other_one_does_not():
+    """A faint bridge joins two words below the higher threshold; a faint word is seen by the lower one alone."""
+    probability = np.zeros((32, 48), np.float32)
+    blob(probability, 4, 4, 0.9)
+    blob(probability, 16, 4, 0.8)
+    probability[5, 12:16] = 0.4
+    blob(probability, 4, 20, 0.5)
+    quads, scores = regions.find(probability, stride=1)
+    assert len(quads) == 4
+    joined = (24 * 0.9 + 24 * 0.8 + 4 * 0.4) / 52
+    assert scores == pytest.approx([0.9, joined, 0.8, 0.5])
+    joined = quads[1]
+    assert joined[:, 0].min() < 4 and joined[:, 0].max() > 24
+    assert quads[0].mean(0) == pytest.approx([8, 5.5], abs=0.01)
+
+
+def test_scores_are_means_and_fall_and_the_limit_keeps_the_surest():
+    probability = np.zeros((64, 64), np.float32)
+    values = [0.7, 0.95, 0.65, 0.8, 0.75]
+    for i, value in enumerate(values):
+        blob(probability, 20, 4 + 12 * i, value)
+    probability[4, 20:24] = 1.0  # four of the first one's 24 cells
+    values[0] = (20 * 0.7 + 4 * 1.0) / 24
+    quads, scores = regions.find(probability)
+    assert scores == pytest.approx(sorted(values, reverse=True), abs=1e-6)
+    assert (np.diff(scores) <= 0).all()
+    for limit in (1, 2, 5, 9):
+        some, rated = regions.find(probability, limit=limit)
+        np.testing.assert_array_equal(some, quads[:limit])
+        np.testing.assert_array_equal(rated, scores[:limit])
+
+
+def test_regions_scale_with_the_stride():
+    probability = np.zeros((32, 32), np.float32)
+    blob(probability, 10, 10, 0.9)
+    np.testing.assert_allclose(regions.find(probability, stride=8)[0], 2 * regions.find(probability, stride=4)[0])
+
+
+@pytest.mark.parametrize("size", [(10, 10), (40, 10), (10, 40), (300, 20)])
+@pytest.mark.parametrize("ratio", [0.4, regions.SHRINK, 0.9])
+def test_unshrink_undoes_the_vatti_offset(size, ratio):
+    width, height = size
+    offset = width * height * (1 - ratio**2) / (2 * (width + height))
+    assert regions.unshrink(width - 2 * offset, height - 2 * offset, ratio) == pytest.approx(offset)
+    kernel = geometry.shrink_polygon(rectangle(0, 0, width, height), ratio)
+    left, top, right, bottom = kernel.bounds
+    assert (right - left, bottom - top) == pytest.approx((width - 2 * offset, height - 2 * offset))
+
+
+# --- leaving out
+
+
+def boxes(*spans: tuple[float, float]) -> np.ndarray:
+    """Return boxes 10 high from one x to another."""
+    return np.array([[[a, 0], [b, 0], [b, 10], [a, 10]] for a, b in spans], np.float32)
+
+
+def test_distinct_by_hand():
+    """Box 1 covers 80 % of box 0, box 2 70 %, box 3 nothing; box 1 scores best and removes box 0 alone."""
+    quads = boxes((0, 100), (0, 80), (0, 56), (200, 300))
+    scores = np.array([0.5, 0.9, 0.6, 0.7], np.float32)
+    assert regions.distinct(quads, scores, 9) == [1, 3, 2]
+    assert regions.distinct(quads, scores, 2) == [1, 3]
+    assert regions.distinct(quads, scores, 0) == []
+
+
+def test_what_was_left_out_removes_nothing():
+    """0 removes 1; 1 equals 2 too, but 2 does not equal 0 and stays."""
+    quads = boxes((0, 100), (10, 110), (20, 120))
+    assert regions.distinct(quads, np.array([0.9, 0.8, 0.7]), 9) == [0, 2]
+    assert regions.distinct(quads, np.array([0.8, 0.9, 0.7]), 9) == [1]
+
+
+def test_equal_scores_keep_their_order():
+    quads = boxes((0, 100), (0, 100), (200, 300))
+    assert regions.distinct(quads, np.array([0.5, 0.5, 0.5]), 9) == [0, 2]
+
+
+def test_equality_is_judged_on_upright_boxes():
+    """A diamond and the square around it have the same upright box."""
+    diamond = np.array([[5, 0], [10, 5], [5, 10], [0, 5]], np.float32)
+    quads = np.stack([diamond, boxes((0, 10))[0]])
+    assert regions.distinct(quads, np.array([0.5, 0.6]), 9) == [1]
