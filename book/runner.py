@@ -20,7 +20,7 @@ from fdp_core import parameters, provenance
 from fdp_core.files import atomic_write_text
 
 # What a chapter's outputs depend on, beside the notebook itself; a cache that ignores the library shows old numbers.
-INPUTS = ("fdp_core/**/*", "data_manifests/**/*", "book/results/*.json", "requirements.txt")
+INPUTS = ("fdp_core/**/*", "data_manifests/**/*", "book/results/*.json*", "requirements.txt")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
 

@@ -68,7 +68,7 @@ _PRETRAINING = {
 }
 
 
-def learning_curves(log: Sequence[dict[str, Any]], recipe: Any, smooth: int = 15) -> Figure:
+def learning_curves(log: Sequence[dict[str, Any]], recipe: Any, smooth: int = 10) -> Figure:
     """Draw how the pre-training of a compact CLIP went: the terms of its loss, and the crops that find their word.
 
     Args:
@@ -116,11 +116,9 @@ def learning_curves(log: Sequence[dict[str, Any]], recipe: Any, smooth: int = 15
 
 def _phases(recipe: Any, last: int) -> list[tuple[int, str]]:
     """Return first step and name of each phase of a pre-training that got as far as step ``last``."""
-    sizes = ["crops of {} × {} pixels".format(*size) for size in (recipe.small, recipe.large)]
     found = [
         (0, "texts alone"),
-        (recipe.text_steps, sizes[0]),
-        (recipe.small_steps, sizes[1]),
+        (recipe.text_steps, f"crops of {recipe.crop_height} × {recipe.crop_width} pixels"),
         (recipe.scenes_from, "whole scenes too"),
         (recipe.still_from, "BatchNorm's statistics kept"),
     ]

@@ -6,6 +6,10 @@ import cv2
 import numpy as np
 
 
+LONG = 2.0  # how much longer than wide a rectangle must be to have a direction of reading
+STANDING = 3.0  # the same for one that stands upright
+
+
 def upright_box(points: np.ndarray) -> np.ndarray:
     """Return the axis-parallel box around points [P, 2] as corners float32 [4, 2], clockwise from the upper left."""
     (left, top), (right, bottom) = np.min(points, axis=0), np.max(points, axis=0)
@@ -18,7 +22,8 @@ def tilted_box(points: np.ndarray, along: np.ndarray | None = None) -> np.ndarra
     Args:
         points: [P, 2], pixels.
         along: the direction of reading [2]; None takes the longer side of the smallest rectangle, turned so that it
-            points right.
+            points right, where that rectangle is long enough to have a direction (LONG, and STANDING for a steep one:
+            "I" and "1" are higher than wide); else the box is upright.
 
     Returns:
         Corners float32 [4, 2], clockwise from the word's upper left.
@@ -27,9 +32,13 @@ def tilted_box(points: np.ndarray, along: np.ndarray | None = None) -> np.ndarra
     if along is None:
         corners = cv2.boxPoints(cv2.minAreaRect(points))
         sides = np.diff(corners[[0, 1, 2]], axis=0)
-        along = sides[int(np.linalg.norm(sides[1]) > np.linalg.norm(sides[0]))]
+        short, along = sorted(sides, key=np.linalg.norm)
+        needed = STANDING if abs(along[1]) > 1.7 * abs(along[0]) else LONG  # steeper than 60 degrees
+        if np.linalg.norm(along) < needed * np.linalg.norm(short):
+            along = np.array([1, 0], np.float32)
         along = -along if along[0] < 0 else along
-    x = np.asarray(along, np.float32) / max(float(np.linalg.norm(along)), 1e-6)
+    length = float(np.linalg.norm(along))
+    x = np.asarray(along, np.float32) / length if length > 1e-6 else np.array([1, 0], np.float32)  # a point has no side
     axes = np.stack([x, [-x[1], x[0]]])  # rows: along the word, down across it
     return (upright_box(points @ axes.T) @ axes).astype(np.float32)
 

@@ -4,7 +4,7 @@
     python -m fdp_core.pretrain --bank runs/bank --out runs/mini
 
 Contrastive image-text learning. First the text tower alone learns to spell; then the image tower learns to read word
-crops (and to name pictures), small ones first; then whole scenes join, each against every word and picture name in it
+crops (and to name pictures); then whole scenes join, each against every word and picture name in it
 (multi-positive). Hard negatives are misspellings of the batch's words. One linear head on the joint space, shared by
 both towers and thrown away afterwards, predicts which letter stands where (PHOC). Interrupt at any time: the same
 command goes on where it stopped, to the same result.
@@ -141,6 +141,8 @@ def train(
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
     first = _resume(out, recipe, clip, head, ema, optimiser)
+    if first >= min(recipe.steps, stop_at or recipe.steps):
+        return  # nothing is left to do: the files stay as they are
     tokenizer = backbones.CharTokenizer(MINI["text_cfg"]["context_length"])
     data = torch.utils.data.Subset(Batches(recipe, bank), range(first, recipe.steps))
     loader = torch.utils.data.DataLoader(
@@ -244,6 +246,11 @@ def _resume(out: Path, recipe: Recipe, clip: nn.Module, head: nn.Module, ema: di
     full = optimiser.state_dict()
     full["state"] = slots
     optimiser.load_state_dict(full)
+    # the fused optimiser walks through memory: moments must lie there as their weights do (channels last)
+    for weight, moments in optimiser.state.items():
+        for name, value in moments.items():
+            if value.shape == weight.shape:
+                moments[name] = torch.empty_like(weight).copy_(value)
     return int(meta["step"])
 
 
@@ -258,12 +265,11 @@ def main() -> None:
     parser.add_argument("--full-precision", action="store_true", help="float32 in place of bfloat16 autocast")
     parser.add_argument("--stop-at", type=int, help="stop and save after this step; the learning rate follows --steps")
     for name, value in asdict(Recipe()).items():
-        if not isinstance(value, tuple):
-            parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    recipe = Recipe(**{k: getattr(args, k) for k, v in asdict(Recipe()).items() if not isinstance(v, tuple)})
+    recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
     train(args.out, recipe, Bank(args.bank), args.device, args.workers, args.stop_at, not args.full_precision)
 
 

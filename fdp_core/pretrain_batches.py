@@ -18,19 +18,19 @@ LOWEST = 13.0  # pixels: lower words are not cut out, nobody could read them
 class Recipe:
     """Everything that decides the result of a pre-training run, beside the bank of scenes."""
 
-    steps: int = 12000
-    text_steps: int = 1000  # curriculum: the text tower alone learns to spell, until here ...
-    small_steps: int = 6000  # ... then crops of ``small`` pixels until here, then of ``large`` ...
-    scenes_from: int = 8500  # ... and from here on whole scenes too, every second step
-    still_from: int = 10500  # from here on BatchNorm keeps its statistics: crops and scenes must share them
-    small: tuple[int, int] = (32, 128)  # height, width of a crop, pixels
-    large: tuple[int, int] = (64, 192)
+    steps: int = 8000
+    text_steps: int = 400  # curriculum: the text tower alone learns to spell, until here ...
+    hard_steps: int = 5000  # ... then the image tower learns to read crops, damaged more and more for so many steps ...
+    scenes_from: int = 4400  # ... and from here on whole scenes too, every second step
+    still_from: int = 7600  # from here on BatchNorm keeps its statistics: crops and scenes must share them
+    crop_height: int = 32  # pixels
+    crop_width: int = 128
     batch_crops: int = 192  # a step
     empty: float = 0.06  # share of crops without anything to read: what a localiser finds wrongly
     batch_scenes: int = 12
     scene_size: int = 320  # pixels, cut out of the bank's scenes
     lr: float = 1.5e-3
-    warmup: int = 300
+    warmup: int = 600
     weight_decay: float = 0.05
     ema: float = 0.999
     text_every: int = 4  # the text tower learns in every so many-th step: its gradients cost more than the crops'
@@ -58,8 +58,8 @@ class Batches(torch.utils.data.Dataset):
             said = [lexicon.sample_word(rng) for _ in range(r.batch_crops)]
             return words_and_texts(rng, r, said, ["none"] * len(said), [True] * len(said))
         cv2.setNumThreads(1)
-        size = r.small if step < r.small_steps else r.large
-        hard = min(1.0, 0.4 + (step - r.text_steps) / max(r.small_steps - r.text_steps, 1))
+        size = r.crop_height, r.crop_width
+        hard = min(1.0, 0.4 + (step - r.text_steps) / r.hard_steps)
         images, said, boards, is_word = [], [], [], []
         things = r.batch_crops - round(r.empty * r.batch_crops)
         while len(images) < things:
@@ -189,7 +189,11 @@ def words_and_texts(rng, r: Recipe, said: list[str], boards: list[str], is_word:
     positive[np.arange(len(said)), labels] = True
     for n, sentence in captions.items():  # true of all equal words; where it names a colour, only on such boards
         coloured = f"a {boards[n]} sign" in sentence
-        same = [m for m, t in enumerate(said) if t == said[n] and (not coloured or boards[m] == boards[n])]
+        same = [
+            m
+            for m, t in enumerate(said)
+            if t == said[n] and is_word[m] == is_word[n] and (not coloured or boards[m] == boards[n])
+        ]
         positive[same, index[sentence]] = True
     return {
         "labels": torch.from_numpy(labels),

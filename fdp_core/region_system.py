@@ -46,11 +46,19 @@ class Glance:
 
     limit: int = 32
     map_size: int | None = None
-    height: int = 64
-    width: int = 192
-    margin: float = 0.06
+    height: int = 32
+    width: int = 128
+    margin: float = 0.0
     whole: bool = True
     precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        sides = {"map_size": self.map_size or 32, "height": self.height, "width": self.width}
+        for name, side in sides.items():
+            if side < 32 or side % 32:
+                raise ValueError(f"Glance.{name} is {side}; expected a positive multiple of 32 pixels.")
+        if self.limit < 1:
+            raise ValueError(f"Glance.limit is {self.limit}; expected 1 or more regions.")
 
 
 class RegionSystem:
@@ -82,7 +90,7 @@ class RegionSystem:
     ):
         self.name, self.model, self.glance = name, model.eval(), glance or Glance()
         self.backbone = model.backbone
-        self.text_map = text_map or maps.load(self.backbone)
+        self.text_map = (text_map or maps.load(self.backbone)).eval()
         self._trunk = FastTrunk(self.backbone.clip, self.glance.precision)
         self.batch_size, self.progress, self.speed = batch_size, progress, None
         described = f"{model_hash(model)} {backbones.state_hash(self.text_map.state_dict())} {self.glance}"
@@ -100,7 +108,7 @@ class RegionSystem:
     def encode_queries(self, texts: list[str]) -> np.ndarray:
         """Encode queries: list of Q texts -> [Q, D] float32, unit norm."""
         with torch.inference_mode():
-            parts = [self.model.encode_queries(texts[i : i + _CHUNK]) for i in range(0, len(texts), _CHUNK)]
+            parts = [self.model.encode_queries(texts[i : i + _CHUNK]) for i in range(0, len(texts) or 1, _CHUNK)]
         return torch.cat(parts).cpu().numpy()
 
     def assign_kinds(self, texts: list[str]) -> np.ndarray:

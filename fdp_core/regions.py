@@ -7,9 +7,10 @@ import numpy as np
 
 from fdp_core import crops
 
-# One threshold joins words that stand close, another one breaks faint ones: the pieces of both are kept.
-THRESHOLDS = (0.3, 0.6)
+# A low threshold joins words that stand close, a high one breaks faint ones: the pieces of all are kept.
+THRESHOLDS = (0.3, 0.5, 0.7, 0.85)
 SHRINK = 0.65  # Vatti ratio of the kernels that the fine text map is trained on: words keep apart, and stay visible
+SMALLEST = 2  # cells: smaller pieces are noise
 SAME = 0.75  # overlap (intersection over union) from which two regions are one
 
 
@@ -25,13 +26,15 @@ def find(probability: np.ndarray, stride: float = 4.0, limit: int = 32) -> tuple
         (corners float32 [R, 4, 2] in pixels of the input, clockwise from the upper left; scores float32 [R], the mean
         probability of the piece, 0..1, falling).
 
-    Source: differentiable binarisation's box formation (unclip of shrunk kernels), with two thresholds.
+    Source: differentiable binarisation's box formation (unclip of shrunk kernels), at several thresholds.
     """
     quads, scores = [], []
     for threshold in THRESHOLDS:
         count, labels, stats, _ = cv2.connectedComponentsWithStats((probability > threshold).astype(np.uint8))
         for piece in range(1, count):
-            left, top, wide, high, _ = stats[piece]
+            left, top, wide, high, cells = stats[piece]
+            if cells < SMALLEST:
+                continue
             part = labels[top : top + high, left : left + wide] == piece
             outline, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
             # pixel centres to cell edges: half a cell on every side

@@ -90,8 +90,8 @@ def load(backbone: Backbone, path: str | Path | None = None) -> TextMap:
         path: the file; None is the one that comes with ``mini``.
 
     Raises:
-        TextMapMissing: there is none for this backbone.
-        ValueError: the file is damaged or was trained on other weights.
+        TextMapMissing: there is none for this backbone, or it was trained on other weights.
+        ValueError: the file is damaged or is no text map.
     """
     path = Path(path) if path else SHIPPED
     make = f"python -m fdp_core.pretrain_text_map --backbone {backbone.name} --bank BANK --out FILE"
@@ -100,14 +100,17 @@ def load(backbone: Backbone, path: str | Path | None = None) -> TextMap:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["text_map"])
+            digest = facts["weights_hash"]
+            if facts["format"] != FORMAT:
+                raise ValueError(f"its format is {facts['format']!r}, not {FORMAT!r}")
             state = {name: file.get_tensor(name) for name in file.keys()}
         text_map = TextMap(tuple(facts["widths"]), facts["hidden"])
         text_map.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"{path} holds no text map, or is damaged ({error}). Make it again: {make}") from error
-    if facts["weights_hash"] != backbone.weights_hash:
+    if digest != backbone.weights_hash:
         raise TextMapMissing(
-            f"{path} was trained on a trunk with weights {facts['weights_hash'][:12]}..., not on {backbone.name} with "
+            f"{path} was trained on a trunk with weights {digest[:12]}..., not on {backbone.name} with "
             f"{backbone.weights_hash[:12]}... Make one for it: {make}"
         )
     return text_map.eval().requires_grad_(False).to(backbone.device)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fdp_core import crops, geometry, metrics
-from fdp_core.datasets.protocol import tokens
+from fdp_core.datasets.protocol import normalise, tokens
 from fdp_core.evaluation import Report
 from fdp_core.vector_sets import VectorSets
 
@@ -25,6 +25,9 @@ def evaluate(system: Any, gallery: Any, queries: Any, protocol: dict[str, Any], 
         protocol: of the split, as in its manifest: how a word's text becomes a query.
         ks: the k of recall@k and P@k.
 
+    Raises:
+        ValueError: no word answers a query.
+
     Returns:
         A report over crops in place of photographs; relevant is a crop whose word is the query.
     """
@@ -37,14 +40,18 @@ def evaluate(system: Any, gallery: Any, queries: Any, protocol: dict[str, Any], 
                 cuts.append(system.cut(image, quad[None])[0])
                 ids.append(f"{photo.id}#{n}")
                 said.append(set(found))
-    relevant = np.array([[text in words for words in said] for text in queries.texts], bool)
+    asked = [normalise(text, protocol) for text in queries.texts]
+    relevant = np.array([[text in words for words in said] for text in asked], bool).reshape(len(asked), len(said))
     kept = relevant.any(axis=1)
+    if not kept.any():
+        raise ValueError(f"{gallery.name}/{gallery.split}: no annotated word answers a query, so no crop can be ranked.")
     texts = [text for text, fine in zip(queries.texts, kept) if fine]
     vectors = VectorSets.of(system.encode_crops(np.stack(cuts)))
     scores = vectors.scores(system.encode_queries(texts)).astype(float)
     relevant = relevant[kept]
     ap = metrics.average_precisions(relevant, scores)
     groups = {name: np.asarray(members)[kept] for name, members in (queries.groups or {}).items()}
+    groups = {name: members for name, members in groups.items() if members.any()}
     return Report(
         system=f"{system.name}, word crops",
         set=gallery.name,

@@ -235,13 +235,13 @@ def test_learning_curves_part_the_phases(tmp_path):
     path.write_text("".join(json.dumps(line) + "\n" for line in told) + '{"step": 4')
     log = history.read_log(path)
     assert log == told, "a torn line ends the log"
-    fig = charts.learning_curves(log, Recipe(text_steps=200, small_steps=300, scenes_from=900), smooth=4)
+    fig = charts.learning_curves(log, Recipe(text_steps=200, scenes_from=300, still_from=900), smooth=4)
     losses, right = fig.axes
     values = losses.lines[0].get_ydata()
     assert set(values[values == values]) == {5.0, 1.0}, "no mean over the border of two phases"
     assert [line.get_xdata()[0] for line in losses.lines[1:]] == [200, 300], "one line a border that was reached"
     assert right.get_ylim() == (0, 100) and [t.get_text() for t in right.texts] == ["A", "B", "C"]
-    assert fig.get_supxlabel().startswith("A texts alone;  B crops of 32 × 128 pixels;  C")
+    assert fig.get_supxlabel().startswith("A texts alone;  B crops of 32 × 128 pixels;  C whole scenes too")
     with pytest.raises(ValueError, match="Nothing to draw"):
         charts.learning_curves([{"step": 0}], Recipe())
     path.write_text("")

@@ -60,6 +60,49 @@ def test_2d_resize_is_separable_in_space():
     assert (cells[1:, 0, 0] - cells[:-1, 0, 0] > -1e-4).all()
 
 
+@given(
+    side=st.integers(1, 9),
+    shape=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    how=st.sampled_from(["2d", "flat_nearest"]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_oblong_grids_have_a_row_for_every_cell(side, shape, how, seed):
+    """The mean row stays, and a constant table stays constant."""
+    table = random(side * side + 1, 6, seed=seed)
+    resized = focus.resize_positions(table, shape, how)
+    assert resized.shape == (shape[0] * shape[1] + 1, 6)
+    assert torch.equal(resized[0], table[0])
+    constant = torch.full((side * side + 1, 3), 1.5)
+    torch.testing.assert_close(focus.resize_positions(constant, shape, how), torch.full((len(resized), 3), 1.5))
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (2, 6), (7, 14)])
+def test_oblong_grids_are_read_row_by_row(shape):
+    """Rows of the result run down the table, columns across it, each over the whole range."""
+    down, across = torch.meshgrid(torch.arange(7.0), torch.arange(7.0), indexing="ij")
+    table = torch.cat([torch.full((1, 2), 9.0), torch.stack([down, across], -1).flatten(0, 1)])
+    resized = focus.resize_positions(table, shape)
+    assert torch.equal(resized[0], table[0])
+    cells = resized[1:].view(*shape, 2)
+    torch.testing.assert_close(cells[..., 0], cells[:, :1, 0].expand(shape), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(cells[..., 1], cells[:1, :, 1].expand(shape), atol=1e-4, rtol=1e-4)
+    for axis, values in enumerate((cells[:, 0, 0], cells[0, :, 1])):
+        assert (values.diff() > 0).all()
+        torch.testing.assert_close(values, 6 - values.flip(0), atol=1e-4, rtol=1e-4)
+        assert values.mean() == pytest.approx(3, abs=1e-4), f"axis {axis}"
+
+
+@pytest.mark.parametrize("how", ["2d", "flat_nearest"])
+def test_the_native_grid_is_the_table_itself(how):
+    table = random(50, 6)
+    assert focus.resize_positions(table, (7, 7), how) is table
+    assert focus.resize_positions(table, 7, how) is table
+    square = focus.resize_positions(table, 5, how)
+    assert torch.equal(focus.resize_positions(table, (5, 5), how), square)
+    assert not torch.equal(focus.resize_positions(table, (7, 5)), focus.resize_positions(table, (5, 7)))
+
+
 def test_flat_nearest_is_the_released_defect():
     table = torch.arange(50.0)[:, None]
     flat = focus.resize_positions(table, 20, "flat_nearest")[:, 0].long()
