@@ -65,6 +65,7 @@ _PRETRAINING = {
     "spelling_image": "letters, from the crop",
     "words": "words",
     "scenes": "whole scenes",
+    "regions": "things in scenes, by their cells",
 }
 
 
@@ -120,7 +121,7 @@ def _phases(recipe: Any, last: int) -> list[tuple[int, str]]:
         (0, "texts alone"),
         (recipe.text_steps, f"crops of {recipe.crop_height} × {recipe.crop_width} pixels"),
         (recipe.scenes_from, "whole scenes too"),
-        (recipe.still_from, "BatchNorm's statistics kept"),
+        (recipe.regions_from, "and the things in them, by their cells"),
     ]
     found.sort(key=lambda phase: phase[0])
     return [phase for phase, after in zip(found, [*found[1:], (last + 1, "")]) if phase[0] < min(after[0], last + 1)]

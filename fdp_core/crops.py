@@ -5,7 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-
 LONG = 2.0  # how much longer than wide a rectangle must be to have a direction of reading
 STANDING = 3.0  # the same for one that stands upright
 

@@ -43,14 +43,40 @@ MINI = {
 
 def see(clip: nn.Module, images: Tensor, half: bool) -> Tensor:
     """Encode images of any size that divides by 32: uint8 [B, h, w, 3] -> unit vectors float [B, D]."""
+    return pool(clip, look(clip, images, half))
+
+
+def look(clip: nn.Module, images: Tensor, half: bool) -> Tensor:
+    """Run the trunk: uint8 [B, h, w, 3] -> float [B, C, h / 32, w / 32]."""
     mean, std = torch.tensor(MEAN, device=images.device), torch.tensor(STD, device=images.device)
     x = ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)  # channels last already
     with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-        features = backbones.run_trunk(clip, x)
-    pool = clip.visual.attnpool
-    positions = attention.resize_positions(pool.positional_embedding, tuple(features.shape[2:]))
-    pooled, _ = attention.attention_pool(attention.tokens(features.float(), positions), pool)
+        return backbones.run_trunk(clip, x).float()
+
+
+def pool(clip: nn.Module, features: Tensor) -> Tensor:
+    """Run CLIP's attention pool at any grid: float [B, C, rows, columns] -> unit vectors [B, D]."""
+    attnpool = clip.visual.attnpool
+    positions = attention.resize_positions(attnpool.positional_embedding, tuple(features.shape[2:]))
+    pooled, _ = attention.attention_pool(attention.tokens(features, positions), attnpool)
     return F.normalize(pooled, dim=-1)
+
+
+def regions(clip: nn.Module, features: Tensor, owners: Tensor, cells: Tensor) -> Tensor:
+    """Average the dense joint-space features over the cells of things in scenes, as RegionCLIP pools regions.
+
+    Args:
+        features: float [B, C, G, G].
+        owners: int64 [N], the scene of each thing.
+        cells: float [N, G * G], shares of the thing in the cells, sum 1.
+
+    Returns:
+        Unit vectors, float [N, D].
+    """
+    attnpool = clip.visual.attnpool
+    flat = features.flatten(2).transpose(1, 2)
+    mixed = torch.einsum("nl,nlc->nc", cells, flat[owners])  # both projections are linear: average first
+    return F.normalize(attnpool.c_proj(attnpool.v_proj(mixed)), dim=-1)
 
 
 def read(clip: nn.Module, batch: dict, tokenizer, device: str, half: bool) -> Tensor:
@@ -62,7 +88,16 @@ def read(clip: nn.Module, batch: dict, tokenizer, device: str, half: bool) -> Te
     return F.normalize(torch.cat(texts).float(), dim=-1)
 
 
-def forward(clip: nn.Module, head: nn.Module, batch: dict, tokenizer, device: str, texts_learn: bool, half: bool):
+def forward(
+    clip: nn.Module,
+    head: nn.Module,
+    batch: dict,
+    tokenizer,
+    device: str,
+    texts_learn: bool,
+    half: bool,
+    with_regions: bool = True,
+) -> dict[str, Tensor]:
     """Return the named loss terms of one batch, and the share of crops whose own word scores best."""
     bare = batch["bare"]
     with torch.set_grad_enabled(texts_learn):
@@ -85,8 +120,11 @@ def forward(clip: nn.Module, head: nn.Module, batch: dict, tokenizer, device: st
     terms["spelling_image"] = letters(head(10 * seen[:count][words]), bits[labels[words]])
     terms["words"] = losses.contrastive(seen, texts, own, scale)
     if "scenes" in batch:
-        whole = see(clip, batch["scenes"].to(device), half)
-        terms["scenes"] = losses.contrastive(whole, texts, batch["scene_has"].to(device), scale)
+        features = look(clip, batch["scenes"].to(device), half)
+        terms["scenes"] = losses.contrastive(pool(clip, features), texts, batch["scene_has"].to(device), scale)
+        if with_regions:
+            parts = regions(clip, features, batch["owners"].to(device), batch["cells"].to(device))
+            terms["regions"] = losses.contrastive(parts, texts, positive[count:], scale)
     with torch.no_grad():
         terms["accuracy"] = own.gather(1, (seen @ texts.T).argmax(1, keepdim=True))[:count].float().mean()
     return terms
@@ -118,6 +156,7 @@ def encode_text(clip: nn.Module, tokens: Tensor, prefix: Tensor) -> Tensor:
 def total(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:
     """Sum the weighted loss terms."""
     loss = terms["words"] + recipe.global_weight * terms.get("scenes", 0.0)
+    loss = loss + recipe.region_weight * terms.get("regions", 0.0)
     return loss + recipe.spelling_weight * (terms.get("spelling_text", 0.0) + terms.get("spelling_image", 0.0))
 
 
@@ -161,7 +200,9 @@ def train(
                 group["lr"] = rate(recipe, step)
             texts_learn = step < recipe.text_steps or step % recipe.text_every == 0
             torch.manual_seed(recipe.seed + step)  # a resumed run draws the same unknown tokens
-            terms = forward(clip, head, batch, tokenizer, device, texts_learn, half)
+            terms = forward(
+                clip, head, batch, tokenizer, device, texts_learn, half, with_regions=step >= recipe.regions_from
+            )
             optimiser.zero_grad(set_to_none=True)
             total(terms, recipe).backward()
             nn.utils.clip_grad_norm_(both, 1.0)

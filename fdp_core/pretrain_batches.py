@@ -22,7 +22,8 @@ class Recipe:
     text_steps: int = 400  # curriculum: the text tower alone learns to spell, until here ...
     hard_steps: int = 5000  # ... then the image tower learns to read crops, damaged more and more for so many steps ...
     scenes_from: int = 4400  # ... and from here on whole scenes too, every second step
-    still_from: int = 7600  # from here on BatchNorm keeps its statistics: crops and scenes must share them
+    regions_from: int = 5500  # from here on each thing in a scene is also held against its own text, by its cells
+    still_from: int = 4400  # from here on BatchNorm keeps its statistics, those of crops: scenes must do with them
     crop_height: int = 32  # pixels
     crop_width: int = 128
     batch_crops: int = 192  # a step
@@ -35,6 +36,7 @@ class Recipe:
     ema: float = 0.999
     text_every: int = 4  # the text tower learns in every so many-th step: its gradients cost more than the crops'
     global_weight: float = 0.5  # weight of the whole-scene term
+    region_weight: float = 0.5  # weight of the term on the things in the scenes
     spelling_weight: float = 0.5  # weight of the letters-and-places term
     negatives: float = 0.5  # misspellings added, as a share of the batch's words
     captions: float = 0.1  # share of the words and pictures whose caption is added
@@ -71,13 +73,14 @@ class Batches(torch.utils.data.Dataset):
                 boards.append(scene.boards[i])
                 is_word.append(scene.is_word[i])
         nothing = self._empty(rng, r.batch_crops - things, size, hard)
-        scenes, members = [], []
+        scenes, members, cells = [], [], []
         if step >= r.scenes_from and step % 2 == 0:
             while len(scenes) < r.batch_scenes:
                 cut = part_of_scene(rng, self.bank.scenes[int(rng.integers(len(self.bank)))], r.scene_size)
                 if cut is None:
                     continue
-                picture, inside, source = cut
+                picture, inside, source, polygons = cut
+                cells += [cell_weights(polygon, r.scene_size) for polygon in polygons]
                 members.append(list(range(len(said), len(said) + len(inside))))
                 scenes.append(picture)
                 said += [source.texts[i].lower() for i in inside]
@@ -90,6 +93,8 @@ class Batches(torch.utils.data.Dataset):
             positive = batch["positive"]
             batch["scenes"] = torch.from_numpy(np.stack(scenes))
             batch["scene_has"] = torch.stack([positive[rows].any(0) for rows in members])
+            batch["owners"] = torch.tensor([n for n, rows in enumerate(members) for _ in rows])
+            batch["cells"] = torch.from_numpy(np.stack(cells))
         return batch
 
     def _empty(self, rng, count: int, size: tuple[int, int], hard: float) -> list[np.ndarray]:
@@ -104,7 +109,7 @@ class Batches(torch.utils.data.Dataset):
             for _ in range(8):
                 tall = int(np.exp(rng.uniform(np.log(LOWEST), np.log(90))))
                 wide = int(tall * rng.uniform(1, 6))
-                if wide >= taken.shape[1]:
+                if tall >= taken.shape[0] or wide >= taken.shape[1]:
                     continue
                 y, x = int(rng.integers(taken.shape[0] - tall)), int(rng.integers(taken.shape[1] - wide))
                 if len(found) < count and not taken[y : y + tall, x : x + wide].any():
@@ -146,23 +151,37 @@ def look(rng, picture: np.ndarray, polygon: np.ndarray, is_word: bool, size: tup
     return cv2.resize(out, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def part_of_scene(rng, scene: BankScene, size: int) -> tuple[np.ndarray, list[int], BankScene] | None:
-    """Cut a square out of a scene and damage it: (uint8 [size, size, 3], what is in it, scene); None when empty."""
+def part_of_scene(rng, scene: BankScene, size: int):
+    """Cut a square out of a scene and damage it.
+
+    Returns:
+        (uint8 [size, size, 3], numbers of the things in it, the scene, their polygons in the cut); None when empty.
+    """
     picture = scene.image()
     whole = picture.shape[0]
     side = whole * rng.uniform(0.45, 1.0)
     left, top = rng.uniform(0, whole - side, 2)
     corner, scale = np.array([left, top], np.float32), size / side
-    inside = []
+    inside, polygons = [], []
     for i, polygon in enumerate(scene.polygons):
         moved = (polygon - corner) * scale
         if scene.visible[i] and moved.min() >= -1 and moved.max() <= size + 1 and min(np.ptp(moved, axis=0)) >= LOWEST:
             inside.append(i)
+            polygons.append(moved)
     if not inside:
         return None
     quad = np.array([[left, top], [left + side, top], [left + side, top + side], [left, top + side]], np.float32)
     image = crops.cut(picture, quad, size, size)
-    return scenery.camera(rng, scenery.light(rng, image), 0.8), inside, scene
+    return scenery.camera(rng, scenery.light(rng, image), 0.8), inside, scene, polygons
+
+
+def cell_weights(polygon: np.ndarray, size: int, stride: int = 32) -> np.ndarray:
+    """Return the share of a polygon (pixels of a square of side ``size``) in each cell: float32 [G * G], sum 1."""
+    grid, fine = size // stride, size // 4
+    drawn = np.zeros((fine, fine), np.uint8)
+    cv2.fillPoly(drawn, [np.round(polygon / 4 - 0.5).astype(np.int32)], 1)
+    share = drawn.reshape(grid, fine // grid, grid, -1).mean((1, 3)).astype(np.float32).ravel()
+    return share / max(share.sum(), 1e-6)
 
 
 def words_and_texts(rng, r: Recipe, said: list[str], boards: list[str], is_word: list[bool]) -> dict:

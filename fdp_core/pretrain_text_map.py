@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     parser.add_argument("--backbone", default="mini", choices=backbones.NAMES)
     parser.add_argument("--weights", type=Path, help="another file of mini's weights")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
@@ -134,7 +134,10 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     backbone = backbones.load(args.backbone, weights_file=args.weights)
-    train(args.out, backbone, Bank(args.bank), args.steps, args.lr, args.batch, args.seed)
+    try:
+        train(args.out, backbone, Bank(args.bank), args.steps, args.lr, args.batch, args.seed)
+    except KeyboardInterrupt:
+        print("Interrupted: the last saved step is kept; run the same command to go on.")
 
 
 if __name__ == "__main__":

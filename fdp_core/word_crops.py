@@ -44,7 +44,7 @@ def evaluate(system: Any, gallery: Any, queries: Any, protocol: dict[str, Any], 
     relevant = np.array([[text in words for words in said] for text in asked], bool).reshape(len(asked), len(said))
     kept = relevant.any(axis=1)
     if not kept.any():
-        raise ValueError(f"{gallery.name}/{gallery.split}: no annotated word answers a query, so no crop can be ranked.")
+        raise ValueError(f"{gallery.name}/{gallery.split}: no annotated word answers a query: nothing to rank.")
     texts = [text for text, fine in zip(queries.texts, kept) if fine]
     vectors = VectorSets.of(system.encode_crops(np.stack(cuts)))
     scores = vectors.scores(system.encode_queries(texts)).astype(float)

@@ -235,7 +235,7 @@ def test_learning_curves_part_the_phases(tmp_path):
     path.write_text("".join(json.dumps(line) + "\n" for line in told) + '{"step": 4')
     log = history.read_log(path)
     assert log == told, "a torn line ends the log"
-    fig = charts.learning_curves(log, Recipe(text_steps=200, scenes_from=300, still_from=900), smooth=4)
+    fig = charts.learning_curves(log, Recipe(text_steps=200, scenes_from=300, regions_from=900), smooth=4)
     losses, right = fig.axes
     values = losses.lines[0].get_ydata()
     assert set(values[values == values]) == {5.0, 1.0}, "no mean over the border of two phases"

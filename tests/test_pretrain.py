@@ -25,6 +25,7 @@ RECIPE = pretrain.Recipe(
     text_steps=1,
     hard_steps=2,
     scenes_from=2,
+    regions_from=3,
     still_from=3,
     crop_height=32,
     crop_width=64,
@@ -107,9 +108,10 @@ def test_letters_by_hand():
 
 
 def test_the_terms_are_weighted():
-    terms = {"words": 1.0, "scenes": 10.0, "spelling_text": 100.0, "spelling_image": 1000.0, "accuracy": 1e9}
-    recipe = replace(RECIPE, global_weight=0.5, spelling_weight=0.25)
-    assert pretrain.total(terms, recipe) == pytest.approx(1 + 5 + 25 + 250)
+    terms = {"words": 1.0, "scenes": 10.0, "regions": 4.0, "accuracy": 1e9}
+    terms |= {"spelling_text": 100.0, "spelling_image": 1000.0}
+    recipe = replace(RECIPE, global_weight=0.5, region_weight=0.25, spelling_weight=0.25)
+    assert pretrain.total(terms, recipe) == pytest.approx(1 + 5 + 1 + 25 + 250)
     assert pretrain.total({"words": 1.0}, recipe) == 1
 
 
@@ -251,6 +253,29 @@ def test_a_scene_has_the_words_that_it_shows(bank):
         assert has.shape == (2, len(batch["vocabulary"])) and has.any(1).all()
         assert torch.equal(has.any(0), members.any(0))
         assert has[:, : batch["bare"]].sum() <= len(members)
+        assert len(batch["owners"]) == len(batch["cells"]) == len(members), "cells and owner of each thing in a scene"
+        for n in range(len(has)):
+            assert torch.equal(members[batch["owners"] == n].any(0), has[n])
+
+
+def test_cell_weights_are_shares_of_the_polygon():
+    square = np.array([[32, 0], [96, 0], [96, 32], [32, 32]], np.float32)
+    weights = pretrain_batches.cell_weights(square, 128).reshape(4, 4)
+    assert weights.sum() == pytest.approx(1)
+    assert weights[0, 1] == pytest.approx(0.5, abs=0.1) and weights[0, 2] == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_region_of_one_cell_is_that_cells_dense_feature(small_model):
+    torch.manual_seed(0)
+    clip = backbones.build_mini(TINY).eval()
+    attnpool = clip.visual.attnpool
+    features = torch.randn(2, attnpool.v_proj.in_features, 2, 2)
+    cells = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.5, 0.0, 0.0, 0.5]])
+    got = pretrain.regions(clip, features, torch.tensor([1, 0]), cells)
+    one = attnpool.c_proj(attnpool.v_proj(features[1, :, 0, 1]))
+    two = attnpool.c_proj(attnpool.v_proj((features[0, :, 0, 0] + features[0, :, 1, 1]) / 2))
+    expected = torch.nn.functional.normalize(torch.stack([one, two]), dim=-1)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_part_of_a_scene_tells_what_lies_in_it_whole(bank):
@@ -259,7 +284,8 @@ def test_a_part_of_a_scene_tells_what_lies_in_it_whole(bank):
         cut = pretrain_batches.part_of_scene(np.random.default_rng(seed), scene, 64)
         if cut is None:
             continue
-        picture, inside, source = cut
+        picture, inside, source, polygons = cut
+        assert len(polygons) == len(inside) and all(-1 <= p.min() and p.max() <= 65 for p in polygons)
         assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8 and source is scene
         assert inside and all(scene.visible[i] for i in inside)
         shown.add(tuple(inside))
