@@ -64,7 +64,7 @@ def main() -> None:
         values[f"{name}, % of OCR"] = statistics.median(ratios)
         values[f"{name}, % of OCR, least"], values[f"{name}, % of OCR, most"] = min(ratios), max(ratios)
         values[f"{name}, ms"] = 1000 * statistics.median(each)
-        print(f"{name}: {1000 * statistics.median(each):.0f} ms, {statistics.median(ratios):.1f} % of the OCR pipeline's")
+        print(f"{name}: {1000 * statistics.median(each):.0f} ms, {statistics.median(ratios):.1f} % of the OCR's")
     sha, dirty = provenance.commit()
     entry = {
         "set": gallery.name,

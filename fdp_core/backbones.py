@@ -39,10 +39,10 @@ def run_trunk(clip: CLIP, images: Tensor) -> Tensor:
     return run_levels(clip, images)[-1]
 
 
-def run_levels(clip: CLIP, images: Tensor) -> list[Tensor]:
-    """Run the same trunk and keep layers 1-4: [B, C_i, H / s, W / s] at strides s of 4, 8, 16 and 32 pixels."""
+def run_levels(clip: CLIP, images: Tensor, count: int = 4) -> list[Tensor]:
+    """Run the same trunk and keep the first layers: [B, C_i, H / s, W / s] at strides s of 4, 8, 16 and 32 pixels."""
     visual, x, levels = clip.visual, clip.visual.stem(images), []
-    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4)[:count]:
         x = layer(x)
         levels.append(x)
     return levels

@@ -5,9 +5,10 @@
 
 Contrastive image-text learning. First the text tower alone learns to spell; then the image tower learns to read word
 crops (and to name pictures); then whole scenes join, each against every word and picture name in it
-(multi-positive). Hard negatives are misspellings of the batch's words. One linear head on the joint space, shared by
-both towers and thrown away afterwards, predicts which letter stands where (PHOC). Interrupt at any time: the same
-command goes on where it stopped, to the same result.
+(multi-positive), and each thing in them, by its cells; at last the lower layers rest and only the upper ones go on with
+scenes. Hard negatives are misspellings of the batch's words. One linear head on the joint space, shared by both towers
+and thrown away afterwards, predicts which letter stands where (PHOC). Interrupt at any time: the same command goes on
+where it stopped, to the same result.
 """
 
 from __future__ import annotations
@@ -41,17 +42,22 @@ MINI = {
 }  # fmt: skip
 
 
-def see(clip: nn.Module, images: Tensor, half: bool) -> Tensor:
+def see(clip: nn.Module, images: Tensor, half: bool, upper: bool = False) -> Tensor:
     """Encode images of any size that divides by 32: uint8 [B, h, w, 3] -> unit vectors float [B, D]."""
-    return pool(clip, look(clip, images, half))
+    return pool(clip, look(clip, images, half, upper))
 
 
-def look(clip: nn.Module, images: Tensor, half: bool) -> Tensor:
-    """Run the trunk: uint8 [B, h, w, 3] -> float [B, C, h / 32, w / 32]."""
+def look(clip: nn.Module, images: Tensor, half: bool, upper: bool = False) -> Tensor:
+    """Run the trunk: uint8 [B, h, w, 3] -> float [B, C, h / 32, w / 32]; ``upper``: gradients reach layer 4 alone."""
     mean, std = torch.tensor(MEAN, device=images.device), torch.tensor(STD, device=images.device)
     x = ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)  # channels last already
     with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-        return backbones.run_trunk(clip, x).float()
+        if not upper:
+            return backbones.run_trunk(clip, x).float()
+        visual = clip.visual
+        with torch.no_grad():
+            x = visual.layer3(visual.layer2(visual.layer1(visual.stem(x))))
+        return visual.layer4(x).float()
 
 
 def pool(clip: nn.Module, features: Tensor) -> Tensor:
@@ -97,6 +103,7 @@ def forward(
     texts_learn: bool,
     half: bool,
     with_regions: bool = True,
+    upper: bool = False,
 ) -> dict[str, Tensor]:
     """Return the named loss terms of one batch, and the share of crops whose own word scores best."""
     bare = batch["bare"]
@@ -113,14 +120,14 @@ def forward(
         other = read(clip, again, tokenizer, device, half)
         terms["words"] = losses.contrastive(other, texts, positive.T.float() @ positive.float() > 0, scale)
         return terms
-    seen = see(clip, batch["crops"].to(device), half)
+    seen = see(clip, batch["crops"].to(device), half, upper)
     count = batch["things"]  # behind them stand crops without anything: negatives only
     words, labels = batch["is_word"].to(device)[:count], batch["labels"].to(device)[:count]
     own = F.pad(positive[:count], (0, 0, 0, len(seen) - count))
     terms["spelling_image"] = letters(head(10 * seen[:count][words]), bits[labels[words]])
     terms["words"] = losses.contrastive(seen, texts, own, scale)
     if "scenes" in batch:
-        features = look(clip, batch["scenes"].to(device), half)
+        features = look(clip, batch["scenes"].to(device), half, upper)
         terms["scenes"] = losses.contrastive(pool(clip, features), texts, batch["scene_has"].to(device), scale)
         if with_regions:
             parts = regions(clip, features, batch["owners"].to(device), batch["cells"].to(device))
@@ -161,7 +168,11 @@ def total(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:
 
 
 def rate(recipe: Recipe, step: int) -> float:
-    """Return the learning rate of a step: warm-up, then half a cosine."""
+    """Return the learning rate of a step: warm-up, then half a cosine; both anew for the upper layers."""
+    if step >= recipe.upper_from:
+        done = step - recipe.upper_from
+        left = math.cos(math.pi * done / (recipe.steps - recipe.upper_from))
+        return recipe.upper_lr * min(1.0, (done + 1) / 50) * 0.5 * (1 + left)
     return recipe.lr * min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
 
 
@@ -196,13 +207,15 @@ def train(
                 for layer in clip.visual.modules():
                     if isinstance(layer, nn.BatchNorm2d):
                         layer.eval()
+            if step == recipe.upper_from:  # the average is what ships: from here on its lower layers are final
+                clip.load_state_dict(ema)
             for group in optimiser.param_groups:
                 group["lr"] = rate(recipe, step)
-            texts_learn = step < recipe.text_steps or step % recipe.text_every == 0
+            learns = step < recipe.text_steps or step % recipe.text_every == 0
+            texts_learn = learns and step < recipe.upper_from  # the lower layers have learned these texts
             torch.manual_seed(recipe.seed + step)  # a resumed run draws the same unknown tokens
-            terms = forward(
-                clip, head, batch, tokenizer, device, texts_learn, half, with_regions=step >= recipe.regions_from
-            )
+            stage = {"with_regions": step >= recipe.regions_from, "upper": step >= recipe.upper_from}
+            terms = forward(clip, head, batch, tokenizer, device, texts_learn, half, **stage)
             optimiser.zero_grad(set_to_none=True)
             total(terms, recipe).backward()
             nn.utils.clip_grad_norm_(both, 1.0)

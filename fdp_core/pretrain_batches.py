@@ -24,6 +24,10 @@ class Recipe:
     scenes_from: int = 4400  # ... and from here on whole scenes too, every second step
     regions_from: int = 5500  # from here on each thing in a scene is also held against its own text, by its cells
     still_from: int = 4400  # from here on BatchNorm keeps its statistics, those of crops: scenes must do with them
+    upper_from: int = 6500  # from here on layers 1-3 and the text tower rest, the others learn scenes in every step
+    upper_lr: float = 6e-4  # their learning rate from then on, again falling to zero
+    upper_crops: int = 48  # crops and scenes a step from then on
+    upper_scenes: int = 16
     crop_height: int = 32  # pixels
     crop_width: int = 128
     batch_crops: int = 192  # a step
@@ -63,7 +67,9 @@ class Batches(torch.utils.data.Dataset):
         size = r.crop_height, r.crop_width
         hard = min(1.0, 0.4 + (step - r.text_steps) / r.hard_steps)
         images, said, boards, is_word = [], [], [], []
-        things = r.batch_crops - round(r.empty * r.batch_crops)
+        upper = step >= r.upper_from
+        crop_count, scene_count = (r.upper_crops, r.upper_scenes) if upper else (r.batch_crops, r.batch_scenes)
+        things = crop_count - round(r.empty * crop_count)
         while len(images) < things:
             scene = self.bank.scenes[int(rng.integers(len(self.bank)))]
             picture = scene.image()
@@ -72,10 +78,10 @@ class Batches(torch.utils.data.Dataset):
                 said.append(scene.texts[i].lower())
                 boards.append(scene.boards[i])
                 is_word.append(scene.is_word[i])
-        nothing = self._empty(rng, r.batch_crops - things, size, hard)
+        nothing = self._empty(rng, crop_count - things, size, hard)
         scenes, members, cells = [], [], []
-        if step >= r.scenes_from and step % 2 == 0:
-            while len(scenes) < r.batch_scenes:
+        if upper or (step >= r.scenes_from and step % 2 == 0):
+            while len(scenes) < scene_count:
                 cut = part_of_scene(rng, self.bank.scenes[int(rng.integers(len(self.bank)))], r.scene_size)
                 if cut is None:
                     continue

@@ -78,7 +78,7 @@ def train(out: Path, backbone: backbones.Backbone, bank: Bank, steps: int, lr: f
     clip = backbone.clip.to(memory_format=torch.channels_last)
     probe = torch.zeros(1, 3, 64, 64).to(memory_format=torch.channels_last)
     with torch.no_grad():
-        widths = tuple(level.shape[1] for level in backbones.run_levels(clip, probe))
+        widths = tuple(level.shape[1] for level in backbones.run_levels(clip, probe, 3))
     torch.manual_seed(seed)
     model = text_map.TextMap(widths).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, fused=True)
@@ -86,7 +86,7 @@ def train(out: Path, backbone: backbones.Backbone, bank: Bank, steps: int, lr: f
     state, first = out.with_suffix(".state"), 0
     if state.exists():
         kept = torch.load(state, weights_only=True)
-        if kept["facts"] != facts or kept["weights_hash"] != backbone.weights_hash:
+        if kept["facts"] != facts or kept["lower_hash"] != text_map.lower_hash(backbone):
             raise ValueError(f"{state} was made by another run: {kept['facts']}. Use another --out or remove it.")
         model.load_state_dict(kept["model"])
         optimiser.load_state_dict(kept["optimiser"])
@@ -100,7 +100,7 @@ def train(out: Path, backbone: backbones.Backbone, bank: Bank, steps: int, lr: f
             group["lr"] = lr * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
-                levels = backbones.run_levels(clip, backbone.normalise(images))
+                levels = backbones.run_levels(clip, backbone.normalise(images), 3)
             logits = model(levels).float()
         value = text_map.loss(logits, target, ignore)
         optimiser.zero_grad(set_to_none=True)
@@ -113,7 +113,7 @@ def train(out: Path, backbone: backbones.Backbone, bank: Bank, steps: int, lr: f
         if (step + 1) % 100 == 0 or step + 1 == steps:
             text_map.save(out, model, backbone, {**facts, "step": step + 1})
             kept = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
-            kept |= {"facts": facts, "weights_hash": backbone.weights_hash}
+            kept |= {"facts": facts, "lower_hash": text_map.lower_hash(backbone)}
             torch.save(kept, state.with_suffix(".new"))
             state.with_suffix(".new").replace(state)
 

@@ -41,15 +41,17 @@ class Glance:
         height: of a cut, pixels, a multiple of 32; ``width`` likewise.
         margin: what is added around a region on every side, in heights of the region.
         whole: does the photograph's own vector (FDP's) take part beside its regions?
+        pooled: keep one vector a photograph, the mean of all of these, in place of all: as small as FDP's, less sure.
         precision: "float32", or "bfloat16" where the processor computes in it (faster, other last digits).
     """
 
-    limit: int = 32
+    limit: int = 64
     map_size: int | None = None
     height: int = 32
     width: int = 128
     margin: float = 0.0
     whole: bool = True
+    pooled: bool = False
     precision: str = "float32"
 
     def __post_init__(self) -> None:
@@ -159,7 +161,7 @@ class RegionSystem:
             rows = vectors[at : at + len(part)]
             out.append(np.concatenate([self._whole[i][None], rows]) if self.glance.whole or not len(rows) else rows)
             at += len(part)
-        return out
+        return [_mean(rows) for rows in out] if self.glance.pooled else out
 
     @torch.inference_mode()
     def find(self, images: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -222,3 +224,9 @@ class RegionSystem:
                     ahead = pool.submit(lambda group: [read(p) for p in group], groups[number + 1])
                 yield now
                 bar.update(len(group))
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    """Return the mean direction of unit vectors [K, D]: [1, D], unit norm."""
+    total = rows.sum(0, keepdims=True)
+    return (total / max(float(np.linalg.norm(total)), 1e-6)).astype(np.float32)

@@ -8,13 +8,13 @@ import numpy as np
 from fdp_core import crops
 
 # A low threshold joins words that stand close, a high one breaks faint ones: the pieces of all are kept.
-THRESHOLDS = (0.3, 0.5, 0.7, 0.85)
+THRESHOLDS = (0.2, 0.3, 0.5, 0.7, 0.85, 0.95)
 SHRINK = 0.65  # Vatti ratio of the kernels that the fine text map is trained on: words keep apart, and stay visible
 SMALLEST = 2  # cells: smaller pieces are noise
 SAME = 0.75  # overlap (intersection over union) from which two regions are one
 
 
-def find(probability: np.ndarray, stride: float = 4.0, limit: int = 32) -> tuple[np.ndarray, np.ndarray]:
+def find(probability: np.ndarray, stride: float = 4.0, limit: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """Find word regions in a text map.
 
     Args:

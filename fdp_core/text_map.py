@@ -1,7 +1,7 @@
 """Where text is written, at a quarter of the pixels: the localiser at a finer stride (B5), for finding single words.
 
 FDP's localiser sees the trunk's last features, one cell for 32 x 32 pixels: enough to shift attention, too coarse to
-tell one word from the next. This one reads all four layers of the same frozen trunk; its target is of the same kind,
+tell one word from the next. This one reads layers 1-3 of the same frozen trunk; its target is of the same kind,
 word polygons shrunk by a Vatti offset, so that neighbouring words do not touch.
 """
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fdp_core.backbones import MINI_WEIGHTS, Backbone
+from fdp_core.backbones import MINI_WEIGHTS, Backbone, state_hash
 from fdp_core.files import atomic_write_bytes
 from fdp_core.losses import localisation
 
@@ -30,10 +30,10 @@ class TextMapMissing(FileNotFoundError):
 
 
 class TextMap(nn.Module):
-    """A small feature pyramid on the frozen trunk's four layers.
+    """A small feature pyramid on the frozen trunk's layers 1-3.
 
     Args:
-        widths: channels of the trunk's layers 1-4.
+        widths: channels of the trunk's layers 1-3.
         hidden: channels of the pyramid.
 
     Source: FDP section 3.2 (text localisation network) at a finer stride (defect B5); feature pyramid and shrunk
@@ -50,8 +50,8 @@ class TextMap(nn.Module):
         nn.init.constant_(self.last.bias, -2.0)  # most cells hold no text
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """Return text logits at stride 4, float [B, H/4, W/4], of the trunk's layers 1-4 at strides 4, 8, 16, 32."""
-        sides = [reduce(norm(x)) for reduce, norm, x in zip(self.reduce, self.norms, levels, strict=True)]
+        """Return text logits at stride 4, float [B, H/4, W/4], of the trunk's layers at strides 4, 8, 16 (32 unused)."""
+        sides = [reduce(norm(x)) for reduce, norm, x in zip(self.reduce, self.norms, levels)]
         x = sides[-1]
         for side, smooth in zip(sides[-2::-1], self.smooth):
             x = F.relu(smooth(F.relu(side + F.interpolate(x, size=side.shape[2:], mode="nearest"))))
@@ -73,9 +73,17 @@ def loss(logits: Tensor, target: Tensor, ignore: Tensor) -> Tensor:
     return localisation(logits, target, ignore) + overlap.mean()
 
 
+def lower_hash(backbone: Backbone) -> str:
+    """Return the sha256 (hex) of all that a text map depends on: the trunk's stem and layers 1-3, in half precision."""
+    upper = ("layer4.", "attnpool.")
+    state = backbone.clip.visual.state_dict()
+    state = {name: value for name, value in state.items() if not name.startswith(upper)}
+    return state_hash({k: v.half() if v.is_floating_point() else v for k, v in state.items()})
+
+
 def save(path: str | Path, text_map: TextMap, backbone: Backbone, facts: dict | None = None) -> Path:
-    """Write a text map (half precision) with the hash of the trunk that it reads, whole or not at all."""
-    described = {"format": FORMAT, "weights_hash": backbone.weights_hash, "widths": list(text_map.widths)}
+    """Write a text map (half precision) with the hash of the layers that it reads, whole or not at all."""
+    described = {"format": FORMAT, "lower_hash": lower_hash(backbone), "widths": list(text_map.widths)}
     described |= {"hidden": text_map.hidden, **(facts or {})}
     state = {k: v.half() if v.is_floating_point() else v for k, v in text_map.state_dict().items()}
     state = {k: v.detach().cpu().contiguous() for k, v in state.items()}
@@ -100,7 +108,7 @@ def load(backbone: Backbone, path: str | Path | None = None) -> TextMap:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["text_map"])
-            digest = facts["weights_hash"]
+            digest = facts["lower_hash"]
             if facts["format"] != FORMAT:
                 raise ValueError(f"its format is {facts['format']!r}, not {FORMAT!r}")
             state = {name: file.get_tensor(name) for name in file.keys()}
@@ -108,9 +116,9 @@ def load(backbone: Backbone, path: str | Path | None = None) -> TextMap:
         text_map.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"{path} holds no text map, or is damaged ({error}). Make it again: {make}") from error
-    if digest != backbone.weights_hash:
+    if digest != lower_hash(backbone):
         raise TextMapMissing(
-            f"{path} was trained on a trunk with weights {digest[:12]}..., not on {backbone.name} with "
-            f"{backbone.weights_hash[:12]}... Make one for it: {make}"
+            f"{path} was trained on a trunk whose layers 1-3 have the hash {digest[:12]}..., not on {backbone.name}'s "
+            f"with {lower_hash(backbone)[:12]}... Make one for it: {make}"
         )
     return text_map.eval().requires_grad_(False).to(backbone.device)
