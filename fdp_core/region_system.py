@@ -45,7 +45,7 @@ class Glance:
         precision: "float32", or "bfloat16" where the processor computes in it (faster, other last digits).
     """
 
-    limit: int = 64
+    limit: int = 96
     map_size: int | None = None
     height: int = 32
     width: int = 128
@@ -176,7 +176,8 @@ class RegionSystem:
             self._whole = self.model.encode_features(levels[-1].float())["image"].cpu().numpy()
         else:
             squares = np.stack([geometry.fit_array(image, config.image_size, config.fit)[0] for image in images])
-            self._whole = self.model.encode_images(squares).cpu().numpy()
+            features = self._trunk(self.backbone.normalise(squares))[-1].float()
+            self._whole = self.model.encode_features(features)["image"].cpu().numpy()
         found = []
         for plane, (_, transform) in zip(torch.sigmoid(logits.float()).cpu().numpy(), fitted):
             quads, scores = regions.find(plane, maps.STRIDE, self.glance.limit)

@@ -8,13 +8,15 @@ import numpy as np
 from fdp_core import crops
 
 # A low threshold joins words that stand close, a high one breaks faint ones: the pieces of all are kept.
-THRESHOLDS = (0.2, 0.3, 0.5, 0.7, 0.85, 0.95)
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+# Letters set wide apart: gaps of so many cells are closed before the threshold.
+CLOSED = ((5, 0.3), (9, 0.3))
 SHRINK = 0.65  # Vatti ratio of the kernels that the fine text map is trained on: words keep apart, and stay visible
 SMALLEST = 2  # cells: smaller pieces are noise
-SAME = 0.75  # overlap (intersection over union) from which two regions are one
+SAME = 0.85  # overlap (intersection over union) from which two regions are one
 
 
-def find(probability: np.ndarray, stride: float = 4.0, limit: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def find(probability: np.ndarray, stride: float = 4.0, limit: int = 96) -> tuple[np.ndarray, np.ndarray]:
     """Find word regions in a text map.
 
     Args:
@@ -29,19 +31,22 @@ def find(probability: np.ndarray, stride: float = 4.0, limit: int = 64) -> tuple
     Source: differentiable binarisation's box formation (unclip of shrunk kernels), at several thresholds.
     """
     quads, scores = [], []
-    for threshold in THRESHOLDS:
-        count, labels, stats, _ = cv2.connectedComponentsWithStats((probability > threshold).astype(np.uint8))
+    plans = [(probability, threshold) for threshold in THRESHOLDS]
+    for gap, threshold in CLOSED:
+        plans.append((cv2.morphologyEx(probability, cv2.MORPH_CLOSE, np.ones((1, gap), np.uint8)), threshold))
+    for plane, threshold in plans:
+        count, labels, stats, _ = cv2.connectedComponentsWithStats((plane > threshold).astype(np.uint8))
         for piece in range(1, count):
             left, top, wide, high, cells = stats[piece]
             if cells < SMALLEST:
                 continue
             part = labels[top : top + high, left : left + wide] == piece
             outline, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-            # pixel centres to cell edges: half a cell on every side
             quad = crops.tilted_box(outline[0].reshape(-1, 2) + [left, top])
+            # from the outermost cells' centres to their edges: half a cell on every side
             w, h = np.linalg.norm(quad[1] - quad[0]) + 1, np.linalg.norm(quad[3] - quad[0]) + 1
             quads.append(crops.grow_by(quad, 0.5 + unshrink(w, h)) + 0.5)
-            scores.append(float(probability[top : top + high, left : left + wide][part].mean()))
+            scores.append(float(plane[top : top + high, left : left + wide][part].mean()))
     if not quads:
         return np.zeros((0, 4, 2), np.float32), np.zeros(0, np.float32)
     quads, scores = np.stack(quads).astype(np.float32), np.array(scores, np.float32)
