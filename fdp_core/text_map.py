@@ -50,7 +50,7 @@ class TextMap(nn.Module):
         nn.init.constant_(self.last.bias, -2.0)  # most cells hold no text
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """Return text logits at stride 4, float [B, H/4, W/4], of the trunk's layers at strides 4, 8, 16 (32 unused)."""
+        """Return text logits, float [B, H/4, W/4], of the trunk's layers at strides 4, 8, 16; later ones are unused."""
         sides = [reduce(norm(x)) for reduce, norm, x in zip(self.reduce, self.norms, levels)]
         x = sides[-1]
         for side, smooth in zip(sides[-2::-1], self.smooth):

@@ -413,7 +413,7 @@ def test_an_interruption_keeps_what_was_saved(small_model, bank, tmp_path, monke
     run(tmp_path, bank, stop_at=2)
     before = (tmp_path / "state.safetensors").read_bytes()
 
-    def interrupt(*args):
+    def interrupt(*args, **stage):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

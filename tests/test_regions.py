@@ -11,6 +11,15 @@ from fdp_core import geometry, regions
 STRIDE, SIDE = 4, 256  # pixels a cell, and of the whole map
 
 
+@pytest.fixture(autouse=True)
+def two_thresholds(request, monkeypatch):
+    """Few thresholds make what is expected easy to say; the marked tests take the module's own."""
+    if request.node.get_closest_marker("own_thresholds") is None:
+        monkeypatch.setattr(regions, "THRESHOLDS", (0.3, 0.6))
+        monkeypatch.setattr(regions, "CLOSED", ())
+        monkeypatch.setattr(regions, "SAME", 0.75)
+
+
 def rectangle(x: float, y: float, width: float, height: float, degrees: float = 0.0) -> np.ndarray:
     """Return a word's corners [4, 2] around its middle, clockwise from its upper left, turned clockwise."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -169,3 +178,22 @@ def test_equality_is_judged_on_upright_boxes():
     diamond = np.array([[5, 0], [10, 5], [5, 10], [0, 5]], np.float32)
     quads = np.stack([diamond, boxes((0, 10))[0]])
     assert regions.distinct(quads, np.array([0.5, 0.6]), 9) == [1]
+
+
+@pytest.mark.own_thresholds
+def test_with_all_thresholds_every_drawn_word_is_among_the_regions():
+    words = [rectangle(70, 60, 90, 40), rectangle(180, 60, 90, 30), rectangle(128, 180, 160, 24, 10)]
+    quads, scores = regions.find(drawn(*words))
+    assert (np.diff(scores) <= 0).all()
+    for word in words:
+        assert max(overlap(word, quad) for quad in quads) > 0.7
+
+
+@pytest.mark.own_thresholds
+def test_letters_set_wide_apart_are_also_one_region():
+    probability = np.zeros((32, 64), np.float32)
+    for left in range(8, 50, 8):
+        probability[10:14, left : left + 4] = 0.9  # gaps of four cells
+    quads, _ = regions.find(probability, stride=1)
+    widths = np.ptp(quads[..., 0], axis=1)
+    assert (widths > 44).any() and (widths < 12).any(), "the whole word, and the letters"
