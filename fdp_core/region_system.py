@@ -78,7 +78,7 @@ class RegionSystem:
         fdp_core.text_map.TextMapMissing: there is no text map for the backbone.
 
     Attributes:
-        speed: of the latest :meth:`encode_gallery`; ``settings`` what a record should tell.
+        speed: of the latest :meth:`encode_gallery`, and ``sets`` its vectors; ``settings`` what a record should tell.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class RegionSystem:
         self.text_map = (text_map or maps.load(self.backbone)).eval()
         self._trunk = FastTrunk(self.backbone.clip, self.glance.precision)
         self.batch_size, self.progress, self.speed = batch_size, progress, None
+        self.sets: VectorSets | None = None
         described = f"{model_hash(model)} {backbones.state_hash(self.text_map.state_dict())} {self.glance}"
         self.model_hash = hashlib.sha256(described.encode()).hexdigest()
         self.settings = {
@@ -147,7 +148,8 @@ class RegionSystem:
             timed="read, decode, resize, trunk, head, text map, cuts and their encoding",
         )
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return VectorSets(np.concatenate(parts).astype(np.float32), starts)
+        self.sets = VectorSets(np.concatenate(parts).astype(np.float32), starts)
+        return self.sets
 
     @torch.inference_mode()
     def encode_images(self, images: list[np.ndarray]) -> list[np.ndarray]:
