@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fdp_core import crops, geometry, metrics
-from fdp_core.datasets.protocol import normalise, tokens
+from fdp_core.datasets.protocol import WORD_PROTOCOL, normalise, tokens
 from fdp_core.evaluation import Report
 from fdp_core.vector_sets import VectorSets
 
@@ -31,6 +31,8 @@ def evaluate(system: Any, gallery: Any, queries: Any, protocol: dict[str, Any], 
     Returns:
         A report over crops in place of photographs; relevant is a crop whose word is the query.
     """
+    if protocol.get("queries", {}).get("rule") == "listed":
+        protocol = WORD_PROTOCOL  # the files list which photographs answer, and say nothing of single words
     ids, cuts, said = [], [], []
     for photo in gallery.photos:
         image = np.asarray(geometry.open_image(photo.path))
