@@ -73,7 +73,16 @@ def example(rng: np.random.Generator, scene: BankScene, size: int) -> tuple[np.n
     return image, target, (ignore > 0) & (target == 0)
 
 
-def train(out: Path, backbone: backbones.Backbone, bank: Bank, steps: int, lr: float, batch: int, seed: int) -> None:
+def train(
+    out: Path,
+    backbone: backbones.Backbone,
+    bank: Bank,
+    steps: int,
+    lr: float,
+    batch: int,
+    seed: int,
+    workers: int = 1,
+) -> None:
     """Train, or go on where the file ``out`` with its ``.state`` beside it stopped; writes both every 100 steps."""
     clip = backbone.clip.to(memory_format=torch.channels_last)
     probe = torch.zeros(1, 3, 64, 64).to(memory_format=torch.channels_last)
@@ -92,7 +101,9 @@ def train(out: Path, backbone: backbones.Backbone, bank: Bank, steps: int, lr: f
         optimiser.load_state_dict(kept["optimiser"])
         first = kept["step"]
     data = torch.utils.data.Subset(Maps(bank, steps, batch, seed=seed), range(first, steps))
-    loader = torch.utils.data.DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=6)
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=None, num_workers=workers, prefetch_factor=6 if workers else None
+    )
     began, average = time.time(), None
     model.train()
     for step, (images, target, ignore) in enumerate(loader, start=first):
@@ -129,13 +140,14 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1, help="processes that cut and damage")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's default")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     backbone = backbones.load(args.backbone, weights_file=args.weights)
     try:
-        train(args.out, backbone, Bank(args.bank), args.steps, args.lr, args.batch, args.seed)
+        train(args.out, backbone, Bank(args.bank), args.steps, args.lr, args.batch, args.seed, args.workers)
     except KeyboardInterrupt:
         print("Interrupted: the last saved step is kept; run the same command to go on.")
 

@@ -270,7 +270,7 @@ def quick(monkeypatch):
 
 
 def run(out, backbone, steps, seed=0):
-    pretrain_text_map.train(out, backbone, ThreeScenes(), steps=steps, lr=2e-3, batch=1, seed=seed)
+    pretrain_text_map.train(out, backbone, ThreeScenes(), steps=steps, lr=2e-3, batch=1, seed=seed, workers=0)
 
 
 def test_a_short_training_ends_with_a_file_that_loads(quick, tmp_path, backbone):
