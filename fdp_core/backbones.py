@@ -39,13 +39,23 @@ def run_trunk(clip: CLIP, images: Tensor) -> Tensor:
     return run_levels(clip, images)[-1]
 
 
-def run_levels(clip: CLIP, images: Tensor, count: int = 4) -> list[Tensor]:
+def run_levels(clip: CLIP | nn.Module, images: Tensor, count: int = 4) -> list[Tensor]:
     """Run the same trunk and keep the first layers: [B, C_i, H / s, W / s] at strides s of 4, 8, 16 and 32 pixels."""
     visual, x, levels = clip.visual, clip.visual.stem(images), []
     for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4)[:count]:
         x = layer(x)
         levels.append(x)
     return levels
+
+
+def run_pool(clip: CLIP, features: Tensor) -> Tensor:
+    """Run CLIP's own attention pool at any grid: float [B, C, rows, columns] -> [B, D], un-normalised; gradients flow.
+
+    Positions are resized in 2-D to the features' grid (B3).
+    """
+    pool = clip.visual.attnpool
+    positions = attention.resize_positions(pool.positional_embedding, tuple(features.shape[2:]))
+    return attention.attention_pool(attention.tokens(features, positions), pool)[0]
 
 
 def run_text_tower(clip: CLIP, x: Tensor, eot: Tensor) -> Tensor:
@@ -148,9 +158,7 @@ class Backbone(nn.Module):
         """
         x = images_or_features.to(self.device)
         features = self.trunk(x) if x.shape[1] == 3 else x.float()
-        positions = attention.resize_positions(self.pool.positional_embedding, features.shape[-1])
-        pooled, _ = attention.attention_pool(attention.tokens(features, positions), self.pool)
-        return pooled
+        return run_pool(self.clip, features)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Return token ids int64 [N, context_length] on the backbone's device."""

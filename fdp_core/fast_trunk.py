@@ -9,6 +9,8 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fdp_core.backbones import run_levels
+
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -37,13 +39,7 @@ class FastTrunk(nn.Module):
     @torch.inference_mode()
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return layers 1-4 of normalised images [B, 3, H, W]: [B, C_i, H / s, W / s], s = 4, 8, 16, 32, own dtype."""
-        visual = self.visual
-        x = visual.stem(images.to(self.dtype).contiguous(memory_format=torch.channels_last))
-        levels = []
-        for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-            x = layer(x)
-            levels.append(x)
-        return levels
+        return run_levels(self, images.to(self.dtype).contiguous(memory_format=torch.channels_last))
 
 
 def _fold(module: nn.Module) -> None:

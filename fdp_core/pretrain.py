@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fdp_core import attention, backbones, losses, spelling
+from fdp_core import backbones, losses, spelling
 from fdp_core.files import atomic_write_bytes, atomic_write_text
 from fdp_core.pretrain_batches import Batches, Recipe
 from fdp_core.scene_bank import Bank
@@ -54,18 +53,14 @@ def look(clip: nn.Module, images: Tensor, half: bool, upper: bool = False) -> Te
     with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
         if not upper:
             return backbones.run_trunk(clip, x).float()
-        visual = clip.visual
         with torch.no_grad():
-            x = visual.layer3(visual.layer2(visual.layer1(visual.stem(x))))
-        return visual.layer4(x).float()
+            x = backbones.run_levels(clip, x, 3)[-1]
+        return clip.visual.layer4(x).float()
 
 
 def pool(clip: nn.Module, features: Tensor) -> Tensor:
     """Run CLIP's attention pool at any grid: float [B, C, rows, columns] -> unit vectors [B, D]."""
-    attnpool = clip.visual.attnpool
-    positions = attention.resize_positions(attnpool.positional_embedding, tuple(features.shape[2:]))
-    pooled, _ = attention.attention_pool(attention.tokens(features, positions), attnpool)
-    return F.normalize(pooled, dim=-1)
+    return F.normalize(backbones.run_pool(clip, features), dim=-1)
 
 
 def regions(clip: nn.Module, features: Tensor, owners: Tensor, cells: Tensor) -> Tensor:
@@ -328,6 +323,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # the allocator's defaults return every large block to the system and fault it in again at each step
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "4000000000")
     main()

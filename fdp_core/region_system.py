@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fdp_core import attention, backbones, crops, geometry, regions
+from fdp_core import backbones, crops, geometry, regions
 from fdp_core import text_map as maps
 from fdp_core.checkpoint import model_hash
 from fdp_core.evaluation import Speed
@@ -192,9 +192,7 @@ class RegionSystem:
         parts = []
         for part in torch.as_tensor(cuts).split(_CHUNK):
             features = self._trunk(self.backbone.normalise(part))[-1].float()
-            table = attention.resize_positions(self.backbone.pool.positional_embedding, tuple(features.shape[2:]))
-            pooled, _ = attention.attention_pool(attention.tokens(features, table), self.backbone.pool)
-            parts.append(F.normalize(pooled, dim=-1))
+            parts.append(F.normalize(self.backbone.zero_shot(features), dim=-1))
         return torch.cat(parts).cpu().numpy()
 
     def cut(self, image: np.ndarray, quads: np.ndarray) -> np.ndarray:
