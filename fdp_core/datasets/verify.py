@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +12,11 @@ from tqdm import tqdm
 
 from ..files import sha256_file
 from ..geometry import CorruptImage, open_image
-from . import parse_icdar, parse_iiit, parse_mini, parse_mlt, parse_svt
 from .download import FetchError
 from .fetch import read_record
 from .manifest import Manifest, manifest
 from .protocol import build_queries
 from .types import Parsed, ParseError
-
-PARSERS = {
-    "icdar": parse_icdar.parse,
-    "iiit": parse_iiit.parse,
-    "mini": parse_mini.parse,
-    "mlt": parse_mlt.parse,
-    "svt": parse_svt.parse,
-}
-
 
 @dataclass(frozen=True)
 class Check:
@@ -49,8 +40,9 @@ class Check:
 
 
 def parse_split(source: Manifest, split: str, root: Path | None = None) -> Parsed:
-    """Read a split with the parser that its manifest names."""
-    return PARSERS[source.data["parser"]](source.folder(root), source.split(split)[1]["layout"])
+    """Read a split with the parser that its manifest names: ``parse`` of the module ``parse_NAME``."""
+    parser = importlib.import_module(f".parse_{source.data['parser']}", __package__)  # SciPy, for one, is slow to load
+    return parser.parse(source.folder(root), source.split(split)[1]["layout"])
 
 
 def count(parsed: Parsed) -> dict[str, int]:
