@@ -63,6 +63,8 @@ def query_texts(name: str) -> tuple[str, ...]:
     Raises:
         DatasetMissing: the queries come from annotations, and the set is not there.
     """
+    if datasets.as_folder(name) is not None:
+        return datasets.load(name, "test")[1].texts
     source = datasets.find(name)
     protocol = source.split("test")[1]["protocol"]
     if protocol["queries"]["rule"] == "frozen":

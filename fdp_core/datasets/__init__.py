@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .download import FetchError
 from .fetch import fetch
-from .folder import load_folder
+from .folder import as_folder, load_benchmark, load_folder
 from .manifest import Manifest, ManifestError, all_manifests, data_root, manifest_hash, missing, names
 from .manifest import manifest as find
 from .protocol import build_queries, queries_for, rank_words
@@ -17,18 +17,20 @@ from .verify import Check, parse_split, verify
 
 __all__ = [
     "Check", "DatasetMissing", "FetchError", "Gallery", "Manifest", "ManifestError", "ParseError", "Parsed",
-    "Photo", "Queries", "Word", "all_manifests", "data_root", "fetch", "load", "load_folder", "manifest_hash",
-    "names", "queries_for", "rank_words", "verify", "where",
+    "Photo", "Queries", "Word", "all_manifests", "data_root", "fetch", "load", "load_benchmark", "load_folder",
+    "manifest_hash", "names", "queries_for", "rank_words", "verify", "where",
 ]  # fmt: skip
 
 
-def where(name: str, root: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder in which a set is, or would have to be."""
+def where(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder in which a set is, or would have to be; of a path, itself."""
+    if (folder := as_folder(name)) is not None:
+        return folder
     return find(name).folder(Path(root) if root else None)
 
 
 def load(
-    name: str,
+    name: str | os.PathLike[str],
     split: str | None = None,
     root: str | os.PathLike[str] | None = None,
     *,
@@ -38,7 +40,8 @@ def load(
     """Load a split of a set as photographs and queries.
 
     Args:
-        name: name or alias: ``"iiit"``, ``"svt"``, ``"ic15"``, ``"mlt"``, ``"mini"``, ``"mini_train"``.
+        name: name or alias: ``"iiit"``, ``"svt"``, ``"ic15"``, ``"mlt"``, ``"mini"``, ``"mini_train"``; or the path
+            of a folder of photographs (:func:`load_benchmark`).
         split: ``"test"`` or ``"train"``; by default the first of the manifest (test, where there is one).
         root: the data folder; ``FDP_DATA`` or ``./data`` by default.
         download: fetch what is missing where the net allows.
@@ -53,6 +56,8 @@ def load(
         ParseError: a file is not in the set's format; names file and line.
         ValueError: no such set or split.
     """
+    if (folder := as_folder(name)) is not None:
+        return load_benchmark(folder, split)
     source = find(name)
     split, facts = source.split(split)
     root = Path(root) if root else None
