@@ -31,8 +31,25 @@ def parse_words(path: Path, parse: Callable[[Path, int, str], Word] = parse_line
     return tuple(parse(path, number, line) for number, line in read_lines(path))
 
 
+def annotation_files(folder: Path, suffixes: tuple[str, ...] = (".txt",)) -> list[Path]:
+    """List the files of a folder with one of some suffixes, whatever their case, sorted and without hidden ones."""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in entries if path.suffix.lower() in suffixes and not path.name.startswith(".")]
+
+
+def without_gt(stem: str) -> str:
+    """Return the stem of the image that ``gt_NAME.txt`` or ``NAME.txt`` annotates."""
+    return stem.removeprefix("gt_")
+
+
 def parse_folders(
-    images: list[Path], annotations: list[Path], parse: Callable[[Path, int, str], Word] = parse_line
+    images: list[Path],
+    annotations: list[Path],
+    parse: Callable[[Path, int, str], Word] = parse_line,
+    *,
+    read: Callable[[Path], tuple[Word, ...]] | None = None,
+    suffixes: tuple[str, ...] = (".txt",),
+    key: Callable[[str], str] = without_gt,
 ) -> Parsed:
     """Read a split that keeps its images and its annotation files in folders of their own.
 
@@ -41,16 +58,19 @@ def parse_folders(
 
     Args:
         images: the folders of images; those that do not exist are passed over.
-        annotations: the folders of ``*.txt`` files; those that do not exist are passed over.
+        annotations: the folders of annotation files; those that do not exist are passed over.
         parse: reads one line of an annotation file.
+        read: reads a whole annotation file, for sets that do not have one word a line.
+        suffixes: the suffixes of annotation files, in lower case.
+        key: stem of an annotation file -> stem of its image.
 
     Raises:
         ParseError: a line cannot be read, an image has no annotation file, or two files claim one image.
     """
     texts: dict[str, Path] = {}
     for folder in annotations:
-        for path in sorted(folder.glob("*.txt")):
-            stem = path.stem.removeprefix("gt_")
+        for path in annotation_files(folder, suffixes):
+            stem = key(path.stem)
             if stem in texts:
                 raise ParseError(path, None, f"{texts[stem]} annotates the same image; remove one of them")
             texts[stem] = path
@@ -60,11 +80,13 @@ def parse_folders(
             if path.stem in found:
                 raise ParseError(path, None, f"{found[path.stem]} has the same name; remove one of them")
             if path.stem not in texts:
-                raise ParseError(path, None, f"no annotation {path.stem}.txt or gt_{path.stem}.txt beside the others")
+                places = ", ".join(str(folder) for folder in annotations)
+                raise ParseError(path, None, f"no annotation file names this image in {places}")
             found[path.stem] = path
     for stem in texts.keys() - found.keys():
         found[stem] = images[0] / f"{stem}.jpg"
-    photos = [Photo(path.name, path, parse_words(texts[stem], parse)) for stem, path in found.items()]
+    read = read or (lambda path: parse_words(path, parse))
+    photos = [Photo(path.name, path, read(texts[stem])) for stem, path in found.items()]
     return Parsed(tuple(sorted(photos, key=lambda photo: photo.id)))
 
 

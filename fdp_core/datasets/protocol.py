@@ -9,6 +9,8 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,14 @@ WORD_PROTOCOL: dict[str, Any] = {
 
 
 def normalise(text: str, protocol: dict[str, Any]) -> str:
-    """Return ``text`` as the protocol compares it: composed (NFC), unquoted, folded, marks removed."""
+    """Return ``text`` as the protocol compares it: composed (NFC), unquoted, marks removed, folded."""
     rules = protocol.get("normalise", {})
     text = unicodedata.normalize("NFC", text).strip()
     if rules.get("unquote") and len(text) >= 2 and text[0] == text[-1] == "'":
         text = text[1:-1]
+    if keep := rules.get("keep"):
+        # Before folding: some foreign letters fold to ASCII ones.
+        text = "".join(character for character in text if character in keep)
     if fold := rules.get("fold"):
         text = text.lower() if fold == "lower" else text.casefold()
     return text.translate({ord(character): None for character in rules.get("remove", "")}).strip()
@@ -140,6 +145,9 @@ def build_queries(parsed: Parsed, protocol: dict[str, Any], folder: Path, name: 
             texts = read_frozen(folder / protocol["queries"]["file"], protocol["queries"].get("sha256"))
         elif rule == "top":
             texts = [word for word, _ in rank_words(photos, protocol)[: protocol["queries"]["count"]]]
+        elif rule == "frequent":
+            least = protocol["queries"]["min_count"]
+            texts = [word for word, count in rank_words(photos, protocol) if count >= least]
         else:
             texts = sorted(word for word, _ in rank_words(photos, protocol))
         relevant = queries_for(texts, photos, protocol).relevant
@@ -152,3 +160,24 @@ def build_queries(parsed: Parsed, protocol: dict[str, Any], folder: Path, name: 
         relevant = relevant[answered]
     members = {key: np.array([text in set(group) for text in texts], dtype=bool) for key, group in groups.items()}
     return Queries(tuple(texts), relevant, protocol["summary"], members)
+
+
+def restrict_gallery(parsed: Parsed, protocol: dict[str, Any], folder: Path, name: str = "") -> Parsed:
+    """Leave out the photographs that a protocol has no place for.
+
+    With ``gallery: relevant_only`` those stay that answer a query. The queries of what is left are the same: no
+    count of a query word changes, and no other word gains.
+
+    Args:
+        parsed: a whole split.
+        protocol: the manifest's protocol for it.
+        folder: the folder of the manifests, for frozen lists.
+        name: the set's name for messages.
+
+    Returns:
+        The same split with the photographs of the gallery.
+    """
+    if protocol.get("gallery") != "relevant_only":
+        return parsed
+    answers = build_queries(parsed, protocol, folder, name).relevant.any(axis=0)
+    return replace(parsed, photos=tuple(compress(parsed.photos, answers)))

@@ -15,8 +15,9 @@ from ..geometry import CorruptImage, open_image
 from .download import FetchError
 from .fetch import read_record
 from .manifest import Manifest, manifest
-from .protocol import build_queries
+from .protocol import build_queries, restrict_gallery
 from .types import Parsed, ParseError
+
 
 @dataclass(frozen=True)
 class Check:
@@ -40,9 +41,11 @@ class Check:
 
 
 def parse_split(source: Manifest, split: str, root: Path | None = None) -> Parsed:
-    """Read a split with the parser that its manifest names: ``parse`` of the module ``parse_NAME``."""
+    """Read the gallery of a split with the parser that its manifest names: ``parse`` of the module ``parse_NAME``."""
     parser = importlib.import_module(f".parse_{source.data['parser']}", __package__)  # SciPy, for one, is slow to load
-    return parser.parse(source.folder(root), source.split(split)[1]["layout"])
+    facts = source.split(split)[1]
+    parsed = parser.parse(source.folder(root), facts["layout"])
+    return restrict_gallery(parsed, facts["protocol"], source.path.parent, source.name)
 
 
 def count(parsed: Parsed) -> dict[str, int]:
