@@ -72,7 +72,8 @@ def section(source: Manifest) -> str:
     if data.get("files"):
         lines += ["| file | size | checksum |", "|---|---:|---|"]
         for entry in data["files"]:
-            size = f"{entry['bytes'] / 1e6:.0f} MB" if "bytes" in entry else f"about {entry['about_mb']} MB"
+            size = f"about {entry['about_mb']} MB" if "about_mb" in entry else "not known"
+            size = f"{entry['bytes'] / 1e6:.0f} MB" if "bytes" in entry else size
             kinds = [f"{kind} `{entry[kind]}`" for kind in ("md5", "sha256") if kind in entry]
             address = entry.get("urls", [None])[0]
             label = f"[{entry['file']}]({address})" if address else entry["file"]
