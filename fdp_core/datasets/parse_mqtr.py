@@ -1,0 +1,54 @@
+"""MQTR's ``text_queries.json``, one a subset: query -> names of the images that answer it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .query_lists import first_there, parse_listed
+from .types import Parsed, ParseError
+
+
+def read_queries(path: Path) -> Any:
+    """Read a JSON file in which no key may stand twice (``json`` alone would keep the last).
+
+    Raises:
+        ParseError: not UTF-8 text, not JSON (names the line), or a key stands twice.
+        OSError: the file cannot be read.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise ParseError(path, None, f"query {key!r} stands there twice; which list of files is meant?")
+            found[key] = value
+        return found
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise ParseError(path, error.lineno, f"not JSON: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise ParseError(path, None, f"not UTF-8 text (byte {error.start}: {error.reason})") from None
+    except RecursionError:
+        raise ParseError(path, None, "nested too deep; expected {query: [file, ...]}") from None
+
+
+def parse(root: Path, layout: dict) -> Parsed:
+    """Read one subset of MQTR.
+
+    Args:
+        root: the folder of the set.
+        layout: lists of alternatives: ``annotations`` (text_queries.json) and ``images`` (a folder).
+
+    Returns:
+        All images of the folder without words, and the queries as they are written in the file.
+
+    Raises:
+        ParseError: the file is not JSON of this form; names the file, and the line or the query.
+        OSError: the file cannot be read.
+    """
+    path = first_there(root, layout["annotations"])
+    return parse_listed(path, read_queries(path), first_there(root, layout["images"]))
