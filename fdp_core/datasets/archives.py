@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import lzma
 import os
 import shutil
-import stat
-import tarfile
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from .archive_entries import DAMAGE, ArchiveError, open_entries
 from .types import inside
+
+__all__ = ["ArchiveError", "enough_space", "unpack"]
 
 MAX_FILES = 500_000
 _CLUTTER = {"__MACOSX", ".DS_Store", "Thumbs.db"}
-
-
-class ArchiveError(Exception):
-    """An archive is damaged or not to be trusted; nothing of it was put in place."""
-
-
-@contextmanager
-def _entries(archive: Path) -> Iterator[Iterator[tuple[str, int, IO[bytes] | None, str]]]:
-    """Open a zip or tar by content and give (name, declared size, opener, fault) of all but folders."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as source:
-            yield (
-                (entry.filename, entry.file_size, lambda entry=entry: source.open(entry), _zip_fault(entry))
-                for entry in source.infolist()
-                if not entry.is_dir()
-            )
-    elif tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as source:
-            yield (
-                (entry.name, entry.size, lambda entry=entry: source.extractfile(entry), _tar_fault(entry))
-                for entry in source
-                if not entry.isdir()
-            )
-    else:
-        raise ArchiveError(f"{archive} is neither a zip nor a tar archive (a web page in its place?)")
-
-
-def _zip_fault(entry: zipfile.ZipInfo) -> str:
-    kind = stat.S_IFMT(entry.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG):
-        return "is a link or a device"
-    return "is encrypted" if entry.flag_bits & 1 else ""
-
-
-def _tar_fault(entry: tarfile.TarInfo) -> str:
-    return "" if entry.isreg() and not entry.issparse() else "is a link or a device"
 
 
 def _target(name: str, strip: int, flatten: bool) -> str | None:
@@ -63,12 +26,48 @@ def _target(name: str, strip: int, flatten: bool) -> str | None:
     parts = PurePosixPath(inside(name)).parts
     if _CLUTTER & set(parts) or parts[-1].startswith("._"):
         return None
+    if max(len(os.fsencode(part)) for part in parts) > 255:
+        raise ValueError(f"{name[:80]!r}... is longer than a file name may be")
     if flatten:
         return parts[-1]
     return str(PurePosixPath(*parts[strip:])) if len(parts) > strip else None
 
 
-def unpack(archive: Path, folder: Path, *, max_bytes: int, strip: int = 0, flatten: bool = False) -> dict[str, str]:
+class _Plan(dict[str, tuple[str, Callable[[], IO[bytes]]]]):
+    """Target -> (name, opener) of the files to write; no two of them may be one file on any system."""
+
+    def __init__(self, keep_out: str | None) -> None:
+        super().__init__()
+        self.keys_seen: dict[str, str] = {}
+        self.keep_out = keep_out
+
+    def enter(self, target: str, name: str, opener: Callable[[], IO[bytes]]) -> None:
+        key = unicodedata.normalize("NFC", target).casefold()  # as file systems do that know no case
+        if (other := self.keys_seen.get(key)) is not None:
+            raise ValueError(f"{name!r} occurs twice" if other == target else f"{name!r} and {other!r} are one name")
+        if self.keep_out and key.split("/", 1)[0] == self.keep_out:
+            raise ValueError(f"{name!r} would go into {self.keep_out}/, which is kept for archives")
+        self.keys_seen[key] = target
+        self[target] = (name, opener)
+
+    def check_folders(self) -> None:
+        for key, target in self.keys_seen.items():
+            folder = key
+            while (folder := folder.rpartition("/")[0]) != "":
+                if folder in self.keys_seen:
+                    raise ValueError(f"{self.keys_seen[folder]!r} is a file and the folder of {target!r}")
+
+
+def unpack(
+    archive: Path,
+    folder: Path,
+    *,
+    max_bytes: int,
+    max_files: int = MAX_FILES,
+    strip: int = 0,
+    flatten: bool = False,
+    keep_out: str | None = None,
+) -> dict[str, str]:
     """Unpack an archive into a folder, all or nothing as far as names and sizes go.
 
     Every name is checked before a byte is written; files are unpacked beside the folder and moved into it
@@ -78,8 +77,10 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, strip: int = 0, flatt
         archive: a zip or tar file, compressed or not.
         folder: where its files go; made where it is missing, other files in it stay.
         max_bytes: the most that all files together may unpack to.
+        max_files: the most files that it may hold.
         strip: how many leading folders of each name to leave out.
         flatten: keep only the last part of each name.
+        keep_out: a folder in ``folder`` that no file may go into, in lower case.
 
     Returns:
         Relative path -> SHA-256 of every file that was put in place.
@@ -88,27 +89,31 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, strip: int = 0, flatt
         ArchiveError: damaged, hostile or too big.
         OSError: the disk is full or the folder cannot be written.
     """
+    nothing = "nothing was unpacked"
     try:
-        with _entries(archive) as entries:
-            plan: dict[str, tuple[str, object]] = {}
-            declared = 0
+        with open_entries(archive) as entries:
+            plan, declared = _Plan(keep_out), 0
             for name, size, opener, fault in entries:
+                if fault:
+                    raise ArchiveError(f"{archive}: {name!r} {fault}; {nothing}")
+                declared += size
+                if declared > max_bytes:
+                    raise ArchiveError(f"{archive} would unpack to more than {max_bytes:,} bytes; {nothing}")
+                if len(plan) >= max_files:
+                    raise ArchiveError(f"{archive} holds more than {max_files:,} files; {nothing}")
                 try:
                     target = _target(name, strip, flatten)
+                    if target is not None:
+                        plan.enter(target, name, opener)
                 except ValueError as error:
-                    raise ArchiveError(f"{archive}: {error}; nothing was unpacked") from None
-                if fault:
-                    raise ArchiveError(f"{archive}: {name!r} {fault}; nothing was unpacked")
-                if target is None:
-                    continue
-                declared += size
-                if declared > max_bytes or len(plan) >= MAX_FILES:
-                    raise ArchiveError(f"{archive} would unpack to more than {max_bytes:,} bytes; nothing was unpacked")
-                if target in plan:
-                    raise ArchiveError(f"{archive}: {target!r} occurs twice; nothing was unpacked")
-                plan[target] = (name, opener)
+                    raise ArchiveError(f"{archive}: {error}; {nothing}") from None
             if not plan:
                 raise ArchiveError(f"{archive} holds no file to unpack")
+            try:
+                plan.check_folders()
+            except ValueError as error:
+                raise ArchiveError(f"{archive}: {error}; {nothing}") from None
+            enough_space(folder.parent, declared)
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as staging:
                 hashes = _write(archive, plan, Path(staging), max_bytes)
@@ -116,18 +121,13 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, strip: int = 0, flatt
                     (folder / target).parent.mkdir(parents=True, exist_ok=True)
                     os.replace(Path(staging) / target, folder / target)
             return hashes
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        NotImplementedError,
-    ) as error:
-        raise ArchiveError(f"{archive} is damaged ({error}); nothing was unpacked") from None
+    except (*DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # gzip and bz2 raise OSErrors of their own
+            raise
+        raise ArchiveError(f"{archive} is damaged ({error}); {nothing}") from None
 
 
-def _write(archive: Path, plan: dict, staging: Path, max_bytes: int) -> dict[str, str]:
+def _write(archive: Path, plan: _Plan, staging: Path, max_bytes: int) -> dict[str, str]:
     hashes, total = {}, 0
     for target, (name, opener) in plan.items():
         path = staging / target
@@ -150,4 +150,4 @@ def enough_space(folder: Path, needed: int) -> None:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise OSError(28, f"{needed:,} bytes are needed, {free:,} are free", str(folder))
+        raise OSError(errno.ENOSPC, f"{needed:,} bytes are needed, {free:,} are free", str(folder))

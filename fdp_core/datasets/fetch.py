@@ -5,16 +5,15 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import tarfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pooch
 
 from ..files import atomic_write_text, sha256_file
-from .archives import ArchiveError, enough_space, unpack
-from .download import FetchError, download, no_room
+from .archive_entries import ArchiveError, is_archive
+from .archives import MAX_FILES, unpack
+from .download import DiskFault, FetchError, download, no_room, set_aside
 from .manifest import DOWNLOADS, UNPACKING, Manifest, manifest, missing
 
 RECORD = "record.json"
@@ -35,7 +34,9 @@ def read_record(folder: Path) -> dict[str, Any]:
     if path.is_file():
         try:
             record.update(json.loads(path.read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, ValueError):
+            if not all(isinstance(part, dict) for part in record.values()):
+                raise TypeError
+        except (TypeError, ValueError, RecursionError):
             raise FetchError(f"{path} is damaged; remove it to fetch and check the set anew.") from None
     return record
 
@@ -52,33 +53,43 @@ def _known_hash(entry: dict[str, Any], record: dict[str, Any]) -> str | None:
     return f"sha256:{trusted['sha256']}" if trusted else None
 
 
+def _place(entry: dict[str, Any], folder: Path) -> Path:
+    """Return where a file of the manifest comes to lie: archives in ``downloads/``, others where they are used."""
+    return folder / (DOWNLOADS if entry.get("unpack", True) else entry.get("into", ".")) / entry["file"]
+
+
 def _obtain(
     entry: dict[str, Any], folder: Path, record: dict[str, Any], progress: bool, network: dict[str, float]
-) -> Path:
-    """Return the checked archive of a manifest's file entry; download it where it does not lie there yet."""
-    target = folder / DOWNLOADS / entry["file"]
+) -> tuple[Path, bool]:
+    """Return the checked file of a manifest's entry and whether it was downloaded just now."""
+    target, packed = _place(entry, folder), entry.get("unpack", True)
     known = _known_hash(entry, record)
     limit = entry.get("bytes") or entry["max_mb"] * 10**6
     if target.is_file() and known and not pooch.hashes.hash_matches(str(target), known):
-        aside = target.with_name(f"{target.name}.wrong-{sha256_file(target)[:8]}")
-        os.replace(target, aside)
         raise FetchError(
             f"{target} is not the file that {_who_knows(entry)} means: {known} expected. "
-            f"It is kept as {aside}; run again for a new one."
+            f"It is kept as {set_aside(target)}; run again for a new one."
         )
     origin = "placed by hand"
     if not target.is_file():
         faults = []
         for origin in entry["urls"]:
             try:
-                download(origin, target, known, limit, progress=progress, **network)
+                download(origin, target, known, limit, copies=1 + packed, progress=progress, **network)
                 break
+            except DiskFault:
+                raise
             except FetchError as error:
                 faults.append(str(error))
         else:
-            raise FetchError("\n".join(faults))
+            raise FetchError(" ".join(faults))
     if known is None:
-        _check_archive(target)
+        # Do not trust what is not even an archive, such as a login page that came in its place.
+        if packed and not is_archive(target):
+            raise FetchError(
+                f"What came as {target.name} is not an archive (a web page in its place?). "
+                f"It is kept as {set_aside(target)}."
+            )
         record["trusted"][entry["file"]] = {
             "sha256": sha256_file(target),
             "bytes": target.stat().st_size,
@@ -86,25 +97,15 @@ def _obtain(
             "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         }
         _write_record(folder, record)
-    return target
+    return target, origin != "placed by hand"
+
+
+def _in_manifest(entry: dict[str, Any]) -> bool:
+    return "sha256" in entry or "md5" in entry
 
 
 def _who_knows(entry: dict[str, Any]) -> str:
-    return "the manifest" if "sha256" in entry or "md5" in entry else "the record of the first download"
-
-
-def _check_archive(path: Path) -> None:
-    """Refuse to trust what is not even an archive, such as a login page that came in its place."""
-    if not (zipfile.is_zipfile(path) or tarfile.is_tarfile(path)):
-        aside = path.with_name(f"{path.name}.wrong-{sha256_file(path)[:8]}")
-        os.replace(path, aside)
-        raise FetchError(
-            f"What came as {path.name} is not an archive (a web page in its place?). It is kept as {aside}."
-        )
-
-
-def _splits(source: Manifest, entry: dict[str, Any]) -> list[str]:
-    return entry.get("splits") or list(source.data["splits"])
+    return "the manifest" if _in_manifest(entry) else "the record of the first download"
 
 
 def fetch(
@@ -119,11 +120,12 @@ def fetch(
 
     Archives go to ``downloads/`` in the set's folder (put them there yourself where a site wants a form
     filled in) and are checked against the manifest's hash. Where none is known, the hash of the first
-    download is noted in ``downloads/record.json`` and checked ever after.
+    download is noted in ``downloads/record.json`` and checked ever after. Weights come to lie where the
+    library that reads them looks.
 
     Args:
         name: name or alias of the set.
-        split: only what this split needs; all by default.
+        split: only what this split needs, or one file of weights (``"rn50"``); all by default.
         root: the data folder; ``FDP_DATA`` or ``./data`` by default.
         progress: show bars on stderr.
         network: ``timeout``, ``tries``, ``pause`` of :func:`fdp_core.datasets.download.download`.
@@ -137,7 +139,7 @@ def fetch(
     """
     source = manifest(name)
     root = Path(root) if root else None
-    wanted = [source.split(split)[0]] if split else list(source.data["splits"])
+    wanted = [source.part(split)] if split else source.parts
     folder = source.folder(root)
     try:
         if not source.shipped:
@@ -158,30 +160,35 @@ def _fetch_files(
     network: dict[str, float],
 ) -> None:
     record = read_record(folder)
-    entries = [entry for entry in source.data["files"] if set(_splits(source, entry)) & set(wanted)]
+    entries = [entry for entry in source.data["files"] if set(source.parts_of(entry)) & set(wanted)]
     # A split that was fetched before needs all its archives; one that was put there by hand needs none.
-    fetched = {part for entry in entries if entry["file"] in record["unpacked"] for part in _splits(source, entry)}
+    fetched = {part for entry in entries if entry["file"] in record["unpacked"] for part in source.parts_of(entry)}
     todo = []
     for entry in entries:
-        parts = _splits(source, entry)
+        parts = source.parts_of(entry)
+        if not entry.get("unpack", True):
+            todo.append(entry)  # no more than a look at its hash where it is there
+            continue
         whole = not any(source.lacking(part, root) for part in parts)
         if not (whole and (entry["file"] in record["unpacked"] or not fetched & set(parts))):
             todo.append(entry)
     absent = [
-        f"{DOWNLOADS}/{entry['file']}"
+        _place(entry, folder).relative_to(folder).as_posix()
         for entry in todo
-        if not entry.get("urls") and not (folder / DOWNLOADS / entry["file"]).is_file()
+        if not entry.get("urls") and not _place(entry, folder).is_file()
     ]
     if absent:
         raise missing(source, ", ".join(wanted), absent, root)
-    archives = [(_obtain(entry, folder, record, progress, network), entry) for entry in todo]
-    for archive, entry in archives:
-        _unpack(archive, entry, folder, record)
+    obtained = [_obtain(entry, folder, record, progress, network) for entry in todo]
+    for entry, (archive, downloaded) in zip(todo, obtained):
+        if entry.get("unpack", True):
+            _unpack(archive, entry, folder, record)
+            if downloaded and entry.get("discard"):
+                archive.unlink()
 
 
 def _unpack(archive: Path, entry: dict[str, Any], folder: Path, record: dict[str, Any]) -> None:
-    into, limit = entry.get("into", "."), entry["max_mb"] * 10**6
-    enough_space(folder, min(limit, archive.stat().st_size))
+    into = Path(entry.get("into", "."))
     # The mark tells a tree whose unpacking was broken off from a whole one; see Manifest.lacking.
     mark = archive.with_name(archive.name + UNPACKING)
     mark.touch()
@@ -189,21 +196,29 @@ def _unpack(archive: Path, entry: dict[str, Any], folder: Path, record: dict[str
         hashes = unpack(
             archive,
             folder / into,
-            max_bytes=limit,
+            max_bytes=entry["max_mb"] * 10**6,
+            max_files=entry.get("max_files", MAX_FILES),
             strip=entry.get("strip", 0),
             flatten=entry.get("flatten", False),
+            keep_out=None if into.parts else DOWNLOADS,
         )
-    except ArchiveError:
+    except ArchiveError as error:
         mark.unlink()  # nothing was put in place
-        raise
-    record["files"].update({(Path(into) / name).as_posix(): value for name, value in hashes.items()})
-    record["unpacked"][entry["file"]] = sha256_file(archive)
+        if _in_manifest(entry) or entry["file"] in record["unpacked"]:
+            raise
+        # It was never any good: trust it no more, and let the next run get another.
+        record["trusted"].pop(entry["file"], None)
+        _write_record(folder, record)
+        raise FetchError(f"{error}. It is kept as {set_aside(archive)}.") from error
+    digest = sha256_file(archive)
+    record["files"].update({(into / name).as_posix(): value for name, value in hashes.items()})
+    record["unpacked"][entry["file"]] = digest
     _write_record(folder, record)
     mark.unlink()
 
 
 def _complete(source: Manifest, wanted: list[str], root: Path | None) -> Path:
-    for split in wanted:
-        if lacking := source.lacking(split, root):
-            raise missing(source, split, lacking, root)
+    for part in wanted:
+        if lacking := source.lacking(part, root):
+            raise missing(source, part, lacking, root)
     return source.folder(root)

@@ -47,6 +47,39 @@ class Manifest:
         return "package" in self.data
 
     @property
+    def is_weights(self) -> bool:
+        """Whether these are the weights of a model, not photographs."""
+        return self.data.get("kind") == "weights"
+
+    @property
+    def parts(self) -> list[str]:
+        """What can be fetched and checked by itself: the splits, or the single files of weights (``rn50``)."""
+        if self.is_weights:
+            return [_part_of(entry) for entry in self.data["files"]]
+        return list(self.data["splits"])
+
+    def part(self, name: str | None = None) -> str:
+        """Return a part by its name, in any case of letters; the first one where no name is given.
+
+        Raises:
+            ValueError: there is no such part.
+        """
+        parts = self.parts
+        if name is None or name.lower() in parts:
+            return parts[0] if name is None else name.lower()
+        noun = "file" if self.is_weights else "split"
+        raise ValueError(f"Data set {self.name!r} has no {noun} {name!r}; it has: {', '.join(parts)}.")
+
+    def parts_of(self, entry: dict[str, Any]) -> list[str]:
+        """Return which parts need a file of the manifest."""
+        return [_part_of(entry)] if self.is_weights else entry.get("splits") or self.parts
+
+    @property
+    def big(self) -> bool:
+        """Whether its files are so big (10 GB) that reading its annotations takes minutes."""
+        return sum(entry.get("about_mb", 0) for entry in self.data.get("files", [])) >= 10_000
+
+    @property
     def may_show(self) -> bool:
         """Whether the set's photographs may be shown to others."""
         return bool(self.data["licence"]["may_show"])
@@ -57,35 +90,50 @@ class Manifest:
         return self.data["licence"].get("attribution", "")
 
     def folder(self, root: Path | None = None) -> Path:
-        """Return the folder of the set: in the package if shipped, else under ``root`` or the data root."""
+        """Return the folder of the set: in the package if shipped, else under ``root`` or the data root.
+
+        Weights lie in the user's home, where the library that reads them looks, whatever the root.
+        """
+        if self.is_weights:
+            return Path.home() / self.data["home"]
         return PACKAGE / self.data["package"] if self.shipped else data_root(root) / self.data["folder"]
 
     def split(self, name: str | None = None) -> tuple[str, dict[str, Any]]:
         """Return (name, description) of a split; the first one of the manifest where no name is given.
 
         Raises:
-            ValueError: the set has no such split.
+            ValueError: the set has no such split, or no photographs at all.
         """
-        splits = self.data["splits"]
-        if name is None:
-            name = next(iter(splits))
-        if name not in splits:
-            raise ValueError(f"Data set {self.name!r} has no split {name!r}; it has: {', '.join(splits)}.")
-        return name, splits[name]
+        if self.is_weights:
+            raise ValueError(
+                f"{self.name!r} holds the weights of models, no photographs; `fdp_core.backbones.load` reads them."
+            )
+        name = self.part(name)
+        return name, self.data["splits"][name]
 
     def lacking(self, split: str | None = None, root: Path | None = None) -> list[str]:
-        """Return which parts of a split are not there, as paths in the set's folder; empty when whole.
+        """Return what of a part is not there, as paths in the set's folder; empty when whole.
 
-        Each part of a layout lists alternatives (people unpack by hand into other folders); one is enough.
+        Each entry of a layout lists alternatives (people unpack by hand into other folders); one is enough. Where no
+        part is named, it is the first split, and all weights.
         """
         folder = self.folder(root)
-        parts = self.split(split)[1]["layout"].values()
-        lacking = [names[0] for names in parts if not any(_holds_something(folder / name) for name in names)]
+        if self.is_weights:
+            wanted = self.parts if split is None else [self.part(split)]
+            files = [entry["file"] for entry in self.data["files"] if _part_of(entry) in wanted]
+            return [file for file in files if not _holds_something(folder / file)]
+        split, facts = self.split(split)
+        layout = [facts["layout"][key] for key in ("annotations", "images")]
+        lacking = [names[0] for names in layout if not any(_holds_something(folder / name) for name in names)]
         for entry in self.data.get("files", []):
             mark = folder / DOWNLOADS / (entry["file"] + UNPACKING)
-            if self.split(split)[0] in entry.get("splits", self.data["splits"]) and mark.exists():
+            if split in self.parts_of(entry) and mark.exists():
                 lacking.append(f"part of {entry['file']} (its unpacking was broken off)")
         return lacking
+
+
+def _part_of(entry: dict[str, Any]) -> str:
+    return Path(entry["file"]).stem.lower()
 
 
 def _holds_something(path: Path) -> bool:
@@ -143,6 +191,7 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestError(f"{path}: {error.json_path}: {error.message}")
     if data["name"] != path.stem:
         raise ManifestError(f"{path}: the name {data['name']!r} is not that of the file")
+    data.setdefault("splits", {})  # weights have none
     return Manifest(data["name"], path, hashlib.sha256(raw).hexdigest(), data)
 
 
@@ -194,9 +243,9 @@ def manifest_hash(name: str) -> str:
 def missing(entry: Manifest, split: str, lacking: list[str], root: Path | None = None, why: str = "") -> DatasetMissing:
     """Make the one clear error for a set that is not there: which, where it was looked for, what to do."""
     folder = entry.folder(root)
-    nothing = len(lacking) >= len(entry.split(split)[1]["layout"]) if split in entry.data["splits"] else True
+    nothing = len(lacking) >= 2 if split in entry.data["splits"] else True  # annotations and images
     lines = [
-        f"Data set {entry.name!r}, {entry.data['title']}, split {split!r}, is "
+        f"Data set {entry.name!r}, {entry.data['title']}, {'file' if entry.is_weights else 'split'} {split!r}, is "
         f"{'missing' if nothing else 'incomplete'}: {', '.join(lacking)} not found in {folder}."
     ]
     if why:
@@ -209,6 +258,8 @@ def missing(entry: Manifest, split: str, lacking: list[str], root: Path | None =
     if steps := entry.data.get("by_hand"):
         lines.append("By hand:")
         lines += [f"  {number}. {step}" for number, step in enumerate(steps, start=1)]
+    if entry.is_weights:
+        return DatasetMissing("\n".join(lines))
     source = "given by the caller" if root else ("FDP_DATA" if os.environ.get("FDP_DATA") else "the default, ./data")
     lines.append(f"Looked for in {data_root(root)} ({source}); set FDP_DATA to look elsewhere.")
     return DatasetMissing("\n".join(lines))

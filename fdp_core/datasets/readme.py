@@ -29,9 +29,10 @@ def overview() -> str:
     for source in all_manifests():
         label = f"[{source.data['title']}](#{_anchor(source)})"
         last = (source.data["licence"]["name"], "yes" if source.may_show else "no", _way(source))
-        for split, facts in source.data["splits"].items():
+        for part in source.parts:
+            facts = source.data["splits"].get(part, {})
             counts = (_number(facts.get(key)) for key in ("photographs", "queries"))
-            rows.append(f"| {' | '.join((label, split, *counts, *last))} |")
+            rows.append(f"| {' | '.join((label, part, *counts, *last))} |")
     return "\n".join(rows) + "\n"
 
 
@@ -51,8 +52,8 @@ def section(source: Manifest) -> str:
     licence = data["licence"]
     lines = [f"## {_anchor(source)}", "", f"**{data['title']}.** {data['description'].strip()}", ""]
     lines.append(f"* Names: `{source.name}`" + "".join(f", `{alias}`" for alias in data["aliases"]))
-    shown = "may be shown" if licence["may_show"] else "are not shown"
-    lines.append(f"* Licence: {licence['name']}; its photographs {shown}. {licence['source'].strip()}")
+    shown = "; its photographs may be shown" if licence["may_show"] else "; its photographs are not shown"
+    lines.append(f"* Licence: {licence['name']}{'' if source.is_weights else shown}. {licence['source'].strip()}")
     if licence.get("attribution"):
         lines.append(f"* Attribution: {licence['attribution']}")
     if data.get("homepage"):
