@@ -17,8 +17,8 @@ from .verify import Check, parse_split, verify
 
 __all__ = [
     "Check", "DatasetMissing", "FetchError", "Gallery", "Manifest", "ManifestError", "ParseError", "Parsed",
-    "Photo", "Queries", "Word", "all_manifests", "data_root", "fetch", "load", "load_benchmark", "load_folder",
-    "manifest_hash", "names", "queries_for", "rank_words", "verify", "where",
+    "Photo", "Queries", "Word", "all_manifests", "as_folder", "data_root", "fetch", "load", "load_benchmark",
+    "load_folder", "manifest_hash", "names", "queries_for", "rank_words", "verify", "where",
 ]  # fmt: skip
 
 

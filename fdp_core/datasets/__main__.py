@@ -1,8 +1,9 @@
-"""Command line: ``python -m fdp_core.datasets list | show NAME | fetch NAME | verify NAME | where NAME``."""
+"""Command line: ``python -m fdp_core.datasets list | show | fetch | verify | where | croissant | leakage``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import warnings
 
@@ -12,10 +13,13 @@ from ..files import atomic_write_text
 from . import (
     DatasetMissing,
     FetchError,
+    Gallery,
     ManifestError,
     all_manifests,
+    as_folder,
     data_root,
     fetch,
+    load,
     verify,
     where,
 )
@@ -72,6 +76,41 @@ def _readme(check: bool) -> int:
     return 0
 
 
+def _croissant(name: str, out: str | None) -> int:
+    from .croissant import export
+
+    text = json.dumps(export(name), indent=2, ensure_ascii=False) + "\n"
+    if out is None:
+        print(text, end="")
+    else:
+        print(f"wrote {atomic_write_text(out, text)}")
+    return 0
+
+
+def _galleries(name: str, split: str) -> list[Gallery]:
+    """Load this split of a set, or all that it has where they are called otherwise; a folder is one whole."""
+    parts = [] if as_folder(name) is not None else list(manifest(name).data.get("splits", {}))
+    return [load(name, part)[0] for part in (parts if parts and split not in parts else [split])]
+
+
+def _leakage(train: str, test: str, distance: int | None) -> int:
+    from . import leakage  # SciPy and PyWavelets behind it are slow to load
+
+    progress = sys.stderr.isatty()
+    sides = [_galleries(train, "train"), _galleries(test, "test")]
+    hashed = [[leakage.fingerprints(gallery.photos, progress) for gallery in side] for side in sides]
+    for gallery, made in zip(sum(sides, []), sum(hashed, []), strict=True):
+        print(f"{gallery.name}/{gallery.split}: {len(made.ids):,} photographs")
+        if made.unreadable:
+            print(f"  {leakage.unreadable_line(made)}")
+    bits = leakage.DISTANCE if distance is None else distance
+    pairs = [pair for a in hashed[0] for b in hashed[1] for pair in leakage.compare(a, b, bits, progress)]
+    for pair in pairs:
+        print(f"{pair.a}\t{pair.b}\t{pair.bits} of {leakage.BITS} bits differ")
+    print(f"{len(pairs)} pairs look alike" if pairs else "no photograph of one looks like one of the other")
+    return int(bool(pairs))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status, 1 with a message on stderr for what the user can mend."""
     parser = argparse.ArgumentParser(prog="python -m fdp_core.datasets", description="Data sets: find, fetch, check.")
@@ -89,6 +128,13 @@ def main(arguments: list[str] | None = None) -> int:
             sub.add_argument("--split", help="only this split (default: all)")
         if command == "verify":
             sub.add_argument("--quick", action="store_true", help="do not read the images")
+    sub = commands.add_parser("croissant", help="describe a set as Croissant 1.1 (JSON-LD)")
+    sub.add_argument("name", help="name or alias of a set")
+    sub.add_argument("--out", metavar="FILE", help="write it there (default: print it)")
+    sub = commands.add_parser("leakage", help="look for test photographs in a training set; exit status 1 if there are")
+    sub.add_argument("train", help="name, alias or folder")
+    sub.add_argument("test", help="name, alias or folder")
+    sub.add_argument("--distance", type=int, metavar="BITS", help="how many of 256 bits may differ (default: 48)")
     sub = commands.add_parser("readme", help="write data_manifests/README.md from the manifests")
     sub.add_argument("--check", action="store_true", help="only say whether it is up to date")
     options = parser.parse_args(arguments)
@@ -107,9 +153,13 @@ def main(arguments: list[str] | None = None) -> int:
             case "where":
                 print(where(options.name))
                 return 0
+            case "croissant":
+                return _croissant(options.name, options.out)
+            case "leakage":
+                return _leakage(options.train, options.test, options.distance)
             case _:
                 return _readme(options.check)
-    except (DatasetMissing, FetchError, ManifestError, ValueError) as error:
+    except (DatasetMissing, FetchError, ManifestError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         if isinstance(error, FetchError) and options.command == "fetch":
             print("By hand:", *manifest(options.name).data.get("by_hand", []), sep="\n  - ", file=sys.stderr)
