@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import scipy.io
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from fdp_core import datasets
 from fdp_core.datasets import ParseError, parse_ctw1500, parse_totaltext, protocol
-from fdp_core.datasets.manifest import manifest
+from fdp_core.datasets.manifest import manifest, read_manifest
 from fdp_core.datasets.types import Parsed, Word, box_polygon
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -103,6 +104,7 @@ def test_totaltext_as_published(tmp_path):
     [
         ("x: [[1 2 3]], y: [[4 5 6]], ornt: ['h'], transcriptions: ['Plain']", "Plain", False, THREE),
         ("x:[[1, 2, 3]],y:[[4, 5, 6]],ornt:[],transcriptions:[ u'close' ]", "close", False, THREE),
+        ("x: [[1 2 3]], y: [[4 5 6]], ornt: ['h'], transcription: ['one']", "one", False, THREE),
         (" x : [1. 2.5 -3.], y : [4 5 6], ornt : [c], transcriptions : [a]", "a", False, [[1, 4], [2.5, 5], [-3, 6]]),
         ("x: [[1 2 3]], y: [[4 5 6]], ornt: [u'm'], transcriptions: [u'it's']", "it's", False, THREE),
         ("x: [[1 2 3]], y: [[4 5 6]], ornt: [u'c'], transcriptions: []", "", True, THREE),
@@ -318,6 +320,21 @@ def test_the_two_recipes_on_words(text, mstar, tdsl):
     word = Word(text, box_polygon(0, 0, 1, 1))
     assert protocol.tokens(word, rule("totaltext", "test")) == protocol.tokens(word, rule("ctw1500", "test")) == mstar
     assert protocol.tokens(word, rule("totaltext", "tdsl")) == tdsl
+
+
+@pytest.mark.parametrize(
+    ("split", "change"),
+    [("tdsl", {"queries": {"rule": "frequent", "rank": "instances", "ties": "alphabetical"}}),
+     ("tdsl", {"queries": {"rule": "frequent", "min_count": 0, "rank": "instances", "ties": "alphabetical"}}),
+     ("test", {"gallery": "some"}), ("test", {"normalise": {"keep": ""}})],
+)  # fmt: skip
+def test_the_schema_knows_the_rules(tmp_path, split, change):
+    source = manifest("totaltext")
+    source.data["splits"][split]["protocol"] |= change
+    path = tmp_path / "totaltext.yaml"
+    path.write_text(yaml.safe_dump(source.data))
+    with pytest.raises(datasets.ManifestError, match=f"splits.{split}.protocol"):
+        read_manifest(path)
 
 
 def test_the_two_recipes_on_a_miniature(tmp_path):

@@ -19,7 +19,7 @@ DONT_CARE = "#"  # as a transcription, or as an orientation beside c (curved), h
 _START = re.compile(r"\s*x\s*:")
 _RECORD = re.compile(
     r"\s*x\s*:\s*\[(?P<x>[^:]*)\]\s*,\s*y\s*:\s*\[(?P<y>[^:]*)\]\s*,"
-    r"\s*ornt\s*:\s*\[(?P<ornt>[^\]]*)\]\s*,\s*transcriptions\s*:\s*\[(?P<text>.*)\]\s*"
+    r"\s*ornt\s*:\s*\[(?P<ornt>[^\]]*)\]\s*,\s*transcriptions?\s*:\s*\[(?P<text>.*)\]\s*"
 )
 _QUOTED = re.compile(r"[uU]?(['\"])(.*)\1")
 _SHAPE = "x: [[1 2 3]], y: [[1 2 3]], ornt: [u'c'], transcriptions: [u'WORD']"
