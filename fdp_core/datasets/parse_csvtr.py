@@ -29,7 +29,7 @@ def folder_query(name: str) -> str:
         Composed (NFC) text without spaces at its ends; where signs of such an accident give Chinese, that Chinese.
     """
     raw = b""
-    if any("\udc80" <= character <= "\udcff" for character in name):  # how Python lists bytes that are no UTF-8
+    if _holds_bytes(name):
         raw = os.fsencode(name)
     elif _SCRAMBLED.search(name):
         raw = name.encode("cp437", "ignore")
@@ -39,6 +39,11 @@ def folder_query(name: str) -> str:
             name = text
             break
     return unicodedata.normalize("NFC", name).strip()
+
+
+def _holds_bytes(name: str) -> bool:
+    """Tell whether Python listed a name with bytes that are no UTF-8, as lone surrogates."""
+    return any("\udc80" <= character <= "\udcff" for character in name)
 
 
 def _is_chinese(character: str) -> bool:
@@ -69,6 +74,8 @@ def parse_folders(base: Path) -> Parsed:
         query = folder_query(folder.name)
         if query == "__MACOSX":
             continue
+        if _holds_bytes(query):
+            raise ParseError(base, None, f"the name of the folder {query!r} is neither UTF-8 nor GBK; rename it")
         if query in folders:
             raise ParseError(folder, None, f"{folders[query]} stands for the same query {query!r}; remove one of them")
         folders[query] = folder

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +48,9 @@ class Dtype:
         dtype = np.dtype(self.order + self.text)
         if len(raw) != size(shape) * dtype.itemsize:
             raise Refused(f"an array of shape {shape} and {len(raw)} bytes of data")
+        if dtype.kind == "U" and (np.frombuffer(raw, f"{self.order}u4") > sys.maxunicode).any():
+            raise Refused("text of numbers that are no characters")
         array = np.ndarray(shape, dtype, bytes(raw), order="F" if fortran else "C").copy()
-        array.tolist()  # raises for what is no text, which NumPy does not look at before
         return np.char.decode(array, "utf-8") if dtype.kind == "S" else array
 
 
