@@ -29,15 +29,15 @@ from .readme import render_readme
 
 def _list() -> int:
     print(f"data folder: {data_root()} (set FDP_DATA to change it)\n")
-    print(f"{'set':<12} {'split':<6} {'status':<9} {'photographs':>11} {'queries':>8}  may be shown  licence")
+    print(f"{'set':<13} {'split':<10} {'status':<9} {'photographs':>11} {'queries':>8}  may be shown  licence")
     for source in all_manifests():
         for check in verify(source.name, quick=True):
-            facts = source.split(check.split)[1]
+            facts = source.data["splits"].get(check.split, dict.fromkeys(("photographs", "queries"), "-"))
             photographs = check.counts.get("photographs", facts.get("photographs", "?"))
             queries = check.counts.get("queries", facts.get("queries", "?"))
             shown, licence = "yes" if source.may_show else "no", source.data["licence"]["name"]
             print(
-                f"{check.name:<12} {check.split:<6} {check.status:<9} {photographs:>11} {queries:>8}  "
+                f"{check.name:<13} {check.split:<10} {check.status:<9} {photographs:>11} {queries:>8}  "
                 f"{shown:<12}  {licence}"
             )
     return 0
@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
         sub = commands.add_parser(command, help=text)
         sub.add_argument("name", help="name or alias of a set")
         if command in ("fetch", "verify"):
-            sub.add_argument("--split", help="only this split (default: all)")
+            sub.add_argument("--split", help="only this split, or this file of weights (default: all)")
         if command == "verify":
             sub.add_argument("--quick", action="store_true", help="do not read the images")
     sub = commands.add_parser("croissant", help="describe a set as Croissant 1.1 (JSON-LD)")
@@ -164,6 +164,9 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, FetchError) and options.command == "fetch":
             print("By hand:", *manifest(options.name).data.get("by_hand", []), sep="\n  - ", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nstopped; what came so far is kept, the same command goes on from there", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import stat
@@ -17,7 +18,7 @@ from typing import IO
 
 MAX_READ = 1 << 24  # no header and no name of an honest archive is longer
 _OPENERS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
-# What the archive modules raise on damaged files, beside OSErrors that come from no system call.
+# What the archive modules raise on damaged files, beside some OSErrors; see is_damage.
 DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -25,8 +26,8 @@ DAMAGE = (
     lzma.LZMAError,
     struct.error,
     EOFError,
-    NotImplementedError,
-    RecursionError,
+    RuntimeError,  # unknown packing, too deep nesting
+    MemoryError,
     ValueError,
     OverflowError,
 )
@@ -35,6 +36,12 @@ Entry = tuple[str, int, Callable[[], IO[bytes]], str]
 
 class ArchiveError(Exception):
     """An archive is damaged or not to be trusted; nothing of it was put in place."""
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether an error is the archive's fault, not the disk's: gzip and bz2 raise OSErrors of their own."""
+    # EINVAL: a damaged zip sends us to a place before its start
+    return not isinstance(error, OSError) or error.errno in (None, errno.EINVAL)
 
 
 class _Bounded:
@@ -76,8 +83,8 @@ def open_entries(archive: Path) -> Iterator[Iterator[Entry]]:
         stream = _Bounded(stack.enter_context(opener(archive, "rb")))
         try:
             source = stack.enter_context(tarfile.open(fileobj=stream, mode="r:"))
-        except (tarfile.ReadError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
+        except (*DAMAGE, OSError) as error:
+            if not is_damage(error):
                 raise
             raise ArchiveError(f"{archive} is not an archive (a web page in its place?): neither zip nor tar") from None
         yield _tar_entries(source, stream)

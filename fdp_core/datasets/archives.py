@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from .archive_entries import DAMAGE, ArchiveError, open_entries
+from .archive_entries import DAMAGE, ArchiveError, is_damage, open_entries
 from .types import inside
 
 __all__ = ["ArchiveError", "enough_space", "unpack"]
@@ -122,7 +122,7 @@ def unpack(
                     os.replace(Path(staging) / target, folder / target)
             return hashes
     except (*DAMAGE, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # gzip and bz2 raise OSErrors of their own
+        if not is_damage(error):
             raise
         raise ArchiveError(f"{archive} is damaged ({error}); {nothing}") from None
 
