@@ -15,6 +15,7 @@ from PIL import Image
 
 from fdp_core import concepts, datasets
 from fdp_core.datasets import DatasetMissing, ParseError
+from fdp_core.datasets.__main__ import main
 from fdp_core.datasets.folder import as_folder
 from fdp_core.datasets.word_table import read_table, split_cell
 
@@ -264,6 +265,20 @@ def test_downloading_and_query_texts_take_folders_too(folder):
     table(folder, "file,words\na.jpg,exit\n")
     assert answers(str(folder), split="test", download=True) == {"exit": {"a.jpg"}}  # as the chapters call it
     assert concepts.query_texts(str(folder)) == ("exit",)
+
+
+def test_a_folder_can_be_verified(folder, capsys):
+    table(folder, "file,words\na.jpg,exit\n")
+    (check,) = datasets.verify(str(folder))
+    assert (check.status, check.counts, check.problems) == ("present", {"photographs": 4, "queries": 1}, ())
+    (folder / "b.jpg").write_text("no photograph")
+    assert datasets.verify(folder, quick=True)[0].status == "present"
+    (check,) = datasets.verify(folder)
+    assert check.status == "damaged" and len(check.problems) == 1 and "b.jpg" in check.problems[0]
+    table(folder, "file,words\nz.jpg,exit\n")
+    assert main(["verify", str(folder)]) == 1 and "words.csv, line 2" in capsys.readouterr().out
+    assert datasets.verify(folder / "nowhere")[0].status == "missing"
+    assert main(["where", str(folder)]) == 0 and capsys.readouterr().out == f"{folder}\n"
 
 
 def test_loading_a_set_by_its_name_is_as_before():

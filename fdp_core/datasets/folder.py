@@ -67,10 +67,10 @@ def as_folder(name: str | os.PathLike[str]) -> Path | None:
     """
     if isinstance(name, os.PathLike):
         return Path(name).expanduser()
-    if _is_set(name):
-        return None
     path_like = any(mark in name for mark in "/\\") or name.startswith("~")
-    return Path(name).expanduser() if name and (path_like or Path(name).is_dir()) else None
+    if path_like or (name and Path(name).is_dir() and not _is_set(name)):
+        return Path(name).expanduser()
+    return None
 
 
 def load_benchmark(

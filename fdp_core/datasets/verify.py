@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from ..files import sha256_file
 from ..geometry import CorruptImage, open_image
 from .download import FetchError
 from .fetch import read_record
+from .folder import as_folder, load_benchmark
 from .manifest import Manifest, manifest
 from .protocol import build_queries, restrict_gallery
-from .types import Parsed, ParseError
+from .types import DatasetMissing, Parsed, ParseError
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def count(parsed: Parsed) -> dict[str, int]:
 
 
 def verify(
-    name: str,
+    name: str | os.PathLike[str],
     split: str | None = None,
     root: str | os.PathLike[str] | None = None,
     *,
@@ -69,7 +71,7 @@ def verify(
     """Check a set as it lies on disk.
 
     Args:
-        name: name or alias.
+        name: name or alias, or the path of a folder of photographs.
         split: one split, or all by default.
         root: the data folder; ``FDP_DATA`` or ``./data`` by default.
         quick: presence, annotations and counts only; no hashes, no decoding. Of a set of many GB presence only.
@@ -78,12 +80,29 @@ def verify(
     Returns:
         One :class:`Check` for each split.
     """
+    if (folder := as_folder(name)) is not None:
+        return [_verify_folder(folder, split, quick, progress)]
     source = manifest(name)
     root = Path(root) if root else None
     parts = [source.part(split)] if split else source.parts
     if source.is_weights:
         return [_verify_weights(source, part, root, quick) for part in parts]
     return [_verify_split(source, part, root, quick, progress) for part in parts]
+
+
+def _verify_folder(folder: Path, split: str | None, quick: bool, progress: bool) -> Check:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a folder without a table is in order; the counts show it
+            gallery, queries = load_benchmark(folder, split)
+    except DatasetMissing as error:
+        return Check(folder.name, split or "test", "missing", folder, (str(error),), {})
+    except (ParseError, OSError) as error:
+        return Check(folder.name, split or "test", "damaged", folder, (str(error),), {})
+    photos = () if quick else tqdm(gallery.photos, desc=gallery.name, unit="image", disable=not progress)
+    problems = tuple(fault for photo in photos if (fault := _fault(photo.path, None)))
+    counts = {"photographs": len(gallery), "queries": len(queries)}
+    return Check(gallery.name, gallery.split, "damaged" if problems else "present", folder, problems, counts)
 
 
 def _verify_weights(source: Manifest, part: str, root: Path | None, quick: bool) -> Check:
