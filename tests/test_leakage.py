@@ -12,7 +12,7 @@ from PIL import Image
 from fdp_core import datasets
 from fdp_core.datasets import Gallery, Photo, leakage
 from fdp_core.datasets.__main__ import main
-from fdp_core.datasets.leakage import DISTANCE, Fingerprints, compare, fingerprints, near_duplicates
+from fdp_core.datasets.leakage import DISTANCE, Fingerprints, compare, fingerprints, near_duplicates, nearest
 
 
 def gallery(folder: Path, name: str = "made") -> Gallery:
@@ -40,6 +40,7 @@ def test_bits_are_counted_by_hand():
     assert compare(a, b, 1) == [("a0", "b1", 1)] and compare(a, b, 0) == []
     # the nearest first; a0 b2 is 256 apart, which does not fit into one byte
     assert [pair.bits for pair in compare(a, b, 256)] == [1, 3, 61, 65, 192, 256]
+    assert nearest(a, b).tolist() == [3, 1, 192]
     for distance in (-1, 257):
         with pytest.raises(ValueError, match="0 to 256"):
             compare(a, b, distance)
@@ -49,6 +50,7 @@ def test_an_empty_gallery():
     none = Fingerprints((), codes([]), {})
     one = Fingerprints(("x",), codes([[0, 0, 0, 0]]), {})
     assert compare(none, one) == compare(one, none) == compare(none, none) == []
+    assert nearest(none, one).tolist() == [256] and nearest(one, none).tolist() == []
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.integers(90, 160))

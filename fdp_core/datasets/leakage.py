@@ -8,7 +8,7 @@ photographs in about half of them. Mirrored or turned copies and details that we
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -86,16 +86,29 @@ def compare(a: Fingerprints, b: Fingerprints, distance: int = DISTANCE, progress
     if not 0 <= distance <= BITS:
         raise ValueError(f"distance is {distance}; expected 0 to {BITS} bits.")
     found: list[Pair] = []
-    block = max(1, 500_000 // max(1, len(b.ids)))  # 16 MB of differences at a time, however many photographs there are
-    for start in tqdm(range(0, len(a.ids), block), desc="comparing", unit="block", disable=not progress):
-        differing = np.bitwise_count(a.codes[start : start + block, None] ^ b.codes[None])
-        bits = differing.sum(axis=2, dtype=np.uint16)
+    for start, bits in _differences(a, b, progress):
         rows, columns = np.nonzero(bits <= distance)
         found += [
             Pair(a.ids[start + row], b.ids[column], int(bits[row, column]))
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
         ]
     return sorted(found, key=lambda pair: (pair.bits, pair.a, pair.b))
+
+
+def nearest(a: Fingerprints, b: Fingerprints) -> np.ndarray:
+    """Return how far each of the M photographs of ``b`` is from the nearest of ``a``: int ``[M]``, bits of 256."""
+    least = np.full(len(b.ids), BITS)
+    for _, bits in _differences(a, b):
+        least = np.minimum(least, bits.min(axis=0))
+    return least
+
+
+def _differences(a: Fingerprints, b: Fingerprints, progress: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (first row, differing bits uint16 ``[rows, M]``) in blocks of 16 MB, however many photographs there are."""
+    block = max(1, 500_000 // max(1, len(b.ids)))
+    for start in tqdm(range(0, len(a.ids), block), desc="comparing", unit="block", disable=not progress):
+        differing = np.bitwise_count(a.codes[start : start + block, None] ^ b.codes[None])
+        yield start, differing.sum(axis=2, dtype=np.uint16)
 
 
 def near_duplicates(
