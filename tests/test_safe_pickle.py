@@ -180,6 +180,7 @@ def test_other_kinds_are_refused_by_name(value, name, protocol):
         b"\x80\x04K\x01K\x02\x93.",  # a name that is no text
         b"\x80\x02(cos\nsystem\no.",  # OBJ
         b"\x80\x05\x97.",  # NEXT_BUFFER
+        b"cnum\\qy\nndarray\n.",  # an escape in a name
         b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.",
         b"\x80\x02]K\x01b.",  # BUILD on a list
         b"\x80\x02K\x05K\x01R.",  # a call of a number

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -143,12 +144,14 @@ def loads(data: bytes, path: Path) -> Any:
     try:
         if len(data) > MAX_BYTES:
             raise Refused(f"{len(data):,} bytes, more than {MAX_BYTES:,}")
-        for step, (opcode, argument, position) in enumerate(pickletools.genops(data)):
-            place = position or 0
-            if step >= MAX_STEPS:
-                raise Refused(f"more than {MAX_STEPS:,} steps")
-            if opcode.name != "STOP":  # the last one; genops raises where it is missing
-                machine.step(opcode.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of backslashes in names, which are refused below
+            for step, (opcode, argument, position) in enumerate(pickletools.genops(data)):
+                place = position or 0
+                if step >= MAX_STEPS:
+                    raise Refused(f"more than {MAX_STEPS:,} steps")
+                if opcode.name != "STOP":  # the last one; genops raises where it is missing
+                    machine.step(opcode.name, argument)
         return _plain(machine.stack.pop(), 0, [MAX_STEPS])
     except Refused as error:
         problem = (
