@@ -81,6 +81,20 @@ def test_pstr(root, inner):
     assert check.problems == ("3 photographs, 1,080 expected", "2 queries, 36 expected")
 
 
+def test_pstr_from_an_archive_and_changed(root):
+    write_pstr(root / "new/pstr", {"a b": ["1.jpg"]})
+    (root / "pstr/downloads").mkdir(parents=True)
+    with zipfile.ZipFile(root / "pstr/downloads/pstr.zip", "w") as archive:
+        for path in sorted((root / "new").rglob("*.*")):
+            archive.write(path, path.relative_to(root / "new"))
+    datasets.fetch("pstr", progress=False)
+    assert datasets.load("pstr")[1].texts == ("a b",)
+    counts = datasets.verify("pstr")[0].problems
+    np.save(root / "pstr/pstr/query_image_dict.npy", {"a b": ["2.png"]})
+    changed = "pstr/query_image_dict.npy has changed since it was unpacked"
+    assert set(datasets.verify("pstr")[0].problems) - set(counts) == {changed}
+
+
 def test_pstr_of_other_writers(tmp_path):
     pictures(tmp_path / "images", "1.jpg", "2.png", "3.jpg")
     files = np.array(["1.jpg", "3.jpg"])

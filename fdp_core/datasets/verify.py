@@ -164,7 +164,8 @@ def _known_hashes(source: Manifest, folder: Path, problems: list[str]) -> dict[s
         problems.append("SHA256SUMS is not there")
     for name, digest in sums.items():
         path = folder / name
-        if path.suffix.lower() in (".json", ".xml", ".txt", ".mat") and path.is_file() and sha256_file(path) != digest:
+        annotation = path.suffix.lower() in (".json", ".xml", ".txt", ".mat", ".npy")
+        if annotation and path.is_file() and sha256_file(path) != digest:
             problems.append(f"{name} has changed since it was {'shipped' if source.shipped else 'unpacked'}")
     return sums
 
