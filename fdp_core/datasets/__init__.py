@@ -18,7 +18,7 @@ from .verify import Check, parse_split, verify
 __all__ = [
     "Check", "DatasetMissing", "FetchError", "Gallery", "Manifest", "ManifestError", "ParseError", "Parsed",
     "Photo", "Queries", "Word", "all_manifests", "as_folder", "data_root", "fetch", "load", "load_benchmark",
-    "load_folder", "manifest_hash", "names", "queries_for", "rank_words", "verify", "where",
+    "load_folder", "manifest_hash", "names", "present", "queries_for", "rank_words", "verify", "where",
 ]  # fmt: skip
 
 
@@ -27,6 +27,12 @@ def where(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = No
     if (folder := as_folder(name)) is not None:
         return folder
     return find(name).folder(Path(root) if root else None)
+
+
+def present(root: str | os.PathLike[str] | None = None) -> list[str]:
+    """Return the names of the sets of photographs of which the first split is there, sorted."""
+    folder = Path(root) if root else None
+    return [entry.name for entry in all_manifests() if entry.data.get("splits") and not entry.lacking(root=folder)]
 
 
 def load(
