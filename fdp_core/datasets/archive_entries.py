@@ -111,3 +111,4 @@ def _tar_entries(source: tarfile.TarFile, stream: _Bounded) -> Iterator[Entry]:
     # tarfile takes any header that it cannot read for the end; a whole archive ends with blocks of zeros
     if stream.last != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it breaks off between two files")
+    stream.read(MAX_READ)  # to the end, where the sums of compressed streams are checked
