@@ -24,16 +24,16 @@ def read_cells(path: Path) -> Iterator[tuple[str, np.ndarray, list[str]]]:
 
     Raises:
         ParseError: not a MAT file of version 5, not these cells, or an entry of another form; names the entry.
+        OSError: the file cannot be read.
     Source: readme.txt of the set.
     """
     from scipy.io import loadmat  # slow to import, and only few sets need it
 
-    try:
-        content = loadmat(path, variable_names=VARIABLES)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # scipy raises many kinds on damaged files
-        raise ParseError(path, None, f"not a MATLAB file that scipy can read ({error})") from None
+    with path.open("rb") as stream:
+        try:
+            content = loadmat(stream, variable_names=VARIABLES)
+        except Exception as error:  # scipy raises many kinds on damaged files
+            raise ParseError(path, None, f"not a MATLAB file that scipy can read ({error})") from None
     if absent := [name for name in VARIABLES if name not in content]:
         raise ParseError(path, None, f"expected the variables {', '.join(VARIABLES)}; not found: {', '.join(absent)}")
     cells = [np.ravel(content[name]) for name in VARIABLES]
