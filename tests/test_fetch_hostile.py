@@ -269,7 +269,7 @@ def test_a_stopped_download_goes_on(tiny, server, monkeypatch):
 
 def test_the_command_stops_cleanly(tiny, server):
     folder = tiny()
-    server.plan["/tiny.zip"] = [wrong.stall] * 20  # every try: on a busy machine the next one may come before the signal
+    server.plan["/tiny.zip"] = [wrong.stall] * 20  # every try: the next one may come before the signal
     command = subprocess.Popen(
         [sys.executable, "-m", "fdp_core.datasets", "fetch", "tiny"], stderr=subprocess.PIPE, text=True
     )
