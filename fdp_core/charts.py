@@ -10,9 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fdp_core.figure_style import BLACK, BLUE, ORANGE, PALETTE, SKY, figure_style
-
-_DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
+from fdp_core.figure_style import BLACK, BLUE, DASHES, ORANGE, PALETTE, SKY, figure_style
 
 
 def loss_curves(history: Iterable[dict[str, Any]], terms: Sequence[str] | None = None, smooth: int = 1) -> Figure:
@@ -46,7 +44,7 @@ def loss_curves(history: Iterable[dict[str, Any]], terms: Sequence[str] | None =
             points = [(row.get("step", at), row[term]) for at, row in enumerate(steps) if term in row]
             at, values = np.array(points, float).T
             marker = "o" if len(values) == 1 else None
-            ax.plot(at, _behind(values, smooth), label=term, linestyle=_DASHES[number % len(_DASHES)], marker=marker)
+            ax.plot(at, _behind(values, smooth), label=term, linestyle=DASHES[number % len(DASHES)], marker=marker)
         ax.set(xlabel="step", ylabel="loss" if smooth == 1 else f"loss, mean of {smooth} steps")
         ax.legend()
         if checks:
@@ -94,7 +92,7 @@ def learning_curves(log: Sequence[dict[str, Any]], recipe: Any, smooth: int = 10
         panels = 2 if right else 1
         fig, axs = plt.subplots(1, panels, figsize=(5 * panels, 3.7), squeeze=False, layout="constrained")
         for number, name in enumerate(terms):
-            style = {"color": PALETTE[number], "linestyle": _DASHES[number], "label": _PRETRAINING[name]}
+            style = {"color": PALETTE[number], "linestyle": DASHES[number], "label": _PRETRAINING[name]}
             axs[0, 0].plot(*_by_phase(log, name, begins, smooth), **style)
         axs[0, 0].set(ylabel=f"loss, nats; mean of {smooth} records", ylim=(0, None))
         axs[0, 0].legend()

@@ -11,10 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from fdp_core.figure_style import BLACK, BLUE, ORANGE, PALETTE, SKY, figure_style
+from fdp_core.figure_style import BLACK, BLUE, DASHES, ORANGE, PALETTE, SKY, figure_style
 from fdp_core.images import CorruptImage, open_image
 
-_DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1)), (0, (8, 2)))
 _HATCHES = (None, "//", "..", "xx", "\\\\")
 _THUMB = 320  # pixels: long side of a photograph in a sample; keeps executed notebooks small
 
@@ -82,7 +81,7 @@ def text_height_curves(heights: Mapping[str, Sequence[float]], size: int, cell: 
                 where="post",
                 label=f"{name} (median {np.median(tall):.0f} pixels)",
                 color=PALETTE[number % len(PALETTE)],
-                linestyle=_DASHES[number % len(_DASHES)],
+                linestyle=DASHES[number % len(DASHES)],
             )
         ax.axvline(cell, color=BLACK, linewidth=1, linestyle=(0, (1, 2)))
         ax.text(cell * 1.05, 3, f"one cell, {cell} pixels", fontsize=8)

@@ -12,6 +12,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442", "#000000",
 )  # fmt: skip
 PALETTE = (BLUE, ORANGE, GREEN, RED, SKY, PURPLE, BLACK)
+DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
 MAP = "viridis"  # even steps of lightness: reads the same in grey
 _STYLE = {
     "figure.facecolor": "white",  # opaque: axis labels stay readable on a dark page

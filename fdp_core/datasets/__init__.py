@@ -32,7 +32,7 @@ def where(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = No
 def present(root: str | os.PathLike[str] | None = None) -> list[str]:
     """Return the names of the sets of photographs of which the first split is there, sorted."""
     folder = Path(root) if root else None
-    return [entry.name for entry in all_manifests() if entry.data.get("splits") and not entry.lacking(root=folder)]
+    return [entry.name for entry in all_manifests() if entry.data["splits"] and not entry.lacking(root=folder)]
 
 
 def load(

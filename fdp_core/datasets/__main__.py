@@ -89,7 +89,7 @@ def _croissant(name: str, out: str | None) -> int:
 
 def _galleries(name: str, split: str) -> list[Gallery]:
     """Load this split of a set, or all that it has where they are called otherwise; a folder is one whole."""
-    parts = [] if as_folder(name) is not None else list(manifest(name).data.get("splits", {}))
+    parts = [] if as_folder(name) is not None else list(manifest(name).data["splits"])
     return [load(name, part)[0] for part in (parts if parts and split not in parts else [split])]
 
 

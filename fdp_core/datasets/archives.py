@@ -7,12 +7,12 @@ import hashlib
 import os
 import shutil
 import tempfile
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from .archive_entries import DAMAGE, ArchiveError, is_damage, open_entries
+from .file_names import same_name
 from .types import inside
 
 __all__ = ["ArchiveError", "enough_space", "unpack"]
@@ -42,7 +42,7 @@ class _Plan(dict[str, tuple[str, Callable[[], IO[bytes]]]]):
         self.keep_out = keep_out
 
     def enter(self, target: str, name: str, opener: Callable[[], IO[bytes]]) -> None:
-        key = unicodedata.normalize("NFC", target).casefold()  # as file systems do that know no case
+        key = same_name(target)
         if (other := self.keys_seen.get(key)) is not None:
             raise ValueError(f"{name!r} occurs twice" if other == target else f"{name!r} and {other!r} are one name")
         if self.keep_out and key.split("/", 1)[0] == self.keep_out:

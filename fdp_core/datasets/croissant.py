@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .fetch import read_record
+from .fetch import in_manifest, known_hash, read_record, read_sums
 from .manifest import Manifest, manifest
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
@@ -62,8 +62,8 @@ def export(name: str, root: str | os.PathLike[str] | None = None) -> dict[str, A
     source = manifest(name)
     data, licence = source.data, source.data["licence"]
     folder = source.folder(Path(root) if root else None)
-    files = _shipped(source) if source.shipped else _archives(source, read_record(folder)["trusted"])
-    splits = data.get("splits", {})  # weights of models have none, nor photographs
+    files = _shipped(source) if source.shipped else _archives(source, read_record(folder))
+    splits = data["splits"]  # weights of models have none, nor photographs
     shown = f" Photographs {'may' if source.may_show else 'must not'} be shown." if splits else ""
     facts = {
         "@context": _CONTEXT,
@@ -84,43 +84,39 @@ def export(name: str, root: str | os.PathLike[str] | None = None) -> dict[str, A
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def _archives(source: Manifest, trusted: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _archives(source: Manifest, record: dict[str, Any]) -> list[dict[str, Any]]:
     """Describe the files of a manifest; one without an address stands under its own name: it comes by hand."""
     described = []
     for entry in source.data["files"]:
-        name, noted = entry["file"], trusted.get(entry["file"], {})
-        known = {kind: entry[kind] for kind in ("sha256", "md5") if kind in entry}
-        known = dict(list(known.items())[:1]) or {
-            key: noted[key] for key in ("sha256",) if key in noted
-        }  # one suffices
-        if not known:
+        name, noted = entry["file"], record["trusted"].get(entry["file"], {})
+        known = known_hash(entry, record)
+        if known is None:
             raise NoHash(
                 f"Data set {source.name!r}: Croissant needs a hash of each file, and of {name} none is known. "
                 f"Fetch it first (python -m fdp_core.datasets fetch {source.name}): its hash is noted then."
             )
-        parts = entry.get("splits") or source.data.get("splits", {})
+        parts = entry.get("splits") or source.data["splits"]
         told = [f"Needed for: {', '.join(parts)}."] if parts else []
         if not entry.get("urls"):
             told.append("No address: behind a form or to be asked for; see the page of the set.")
-        if noted and not {"sha256", "md5"} & entry.keys():
+        if noted and not in_manifest(entry):
             told.append(f"The hash is that of the first download here ({noted.get('date', 'no date')}), not published.")
         size = entry.get("bytes") or noted.get("bytes")
-        described.append(
-            _file(name, entry.get("urls", [name])[0], known, " ".join(told) or None, f"{size} B" if size else None)
-        )
+        address, size = entry.get("urls", [name])[0], f"{size} B" if size else None
+        described.append(_file(name, address, known, " ".join(told) or None, size))
     return described
 
 
 def _shipped(source: Manifest) -> list[dict[str, Any]]:
     folder = source.folder()
-    lines = (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
     return [
-        _file(name, name, {"sha256": digest}, None, f"{(folder / name).stat().st_size} B")
-        for digest, name in (line.split("  ", 1) for line in lines)
+        _file(name, name, f"sha256:{digest}", None, f"{(folder / name).stat().st_size} B")
+        for name, digest in read_sums(folder).items()
     ]
 
 
-def _file(name: str, address: str, known: dict[str, str], description: str | None, size: str | None) -> dict[str, Any]:
+def _file(name: str, address: str, known: str, description: str | None, size: str | None) -> dict[str, Any]:
+    algorithm, _, digest = known.partition(":")
     facts = {
         "@type": "cr:FileObject",
         "@id": name,
@@ -129,7 +125,7 @@ def _file(name: str, address: str, known: dict[str, str], description: str | Non
         "contentUrl": address,
         "contentSize": size,
         "encodingFormat": mimetypes.guess_type(name)[0] or "application/octet-stream",
-        **known,
+        algorithm: digest,
     }
     return {key: value for key, value in facts.items() if value is not None}
 

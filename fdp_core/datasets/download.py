@@ -59,11 +59,13 @@ class Resumable:
 
     def __call__(self, url: str, output_file: str, _pooch: object) -> None:
         self._gather(url)
-        if self.resumed and not self._is_right():
+        right = self._is_right()
+        if self.resumed and not right:
             # The kept part may be of another version of the file: once more, from the start.
             self.afresh = True
             self._gather(url)
-        if not self._is_right():
+            right = self._is_right()
+        if not right:
             digest = pooch.file_hash(str(self.part), alg=self.known_hash.split(":")[0])
             raise FetchError(
                 f"{url} is not the file that is meant: {self.known_hash} expected, {digest} received. "

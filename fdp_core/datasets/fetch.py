@@ -41,11 +41,19 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def read_sums(folder: Path) -> dict[str, str]:
+    """Read path -> SHA-256 of the files of a set from its ``SHA256SUMS``; empty where there is none."""
+    listing = folder / "SHA256SUMS"
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+    return {name.removeprefix("./"): digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
     atomic_write_text(folder / DOWNLOADS / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def _known_hash(entry: dict[str, Any], record: dict[str, Any]) -> str | None:
+def known_hash(entry: dict[str, Any], record: dict[str, Any]) -> str | None:
+    """Return ``"sha256:..."`` or ``"md5:..."`` of a manifest's file, from the manifest or the first download."""
     for algorithm in ("sha256", "md5"):
         if algorithm in entry:
             return f"{algorithm}:{entry[algorithm]}"
@@ -63,7 +71,7 @@ def _obtain(
 ) -> tuple[Path, bool]:
     """Return the checked file of a manifest's entry and whether it was downloaded just now."""
     target, packed = _place(entry, folder), entry.get("unpack", True)
-    known = _known_hash(entry, record)
+    known = known_hash(entry, record)
     limit = entry.get("bytes") or entry["max_mb"] * 10**6
     if target.is_file() and known and not pooch.hashes.hash_matches(str(target), known):
         raise FetchError(
@@ -100,12 +108,13 @@ def _obtain(
     return target, origin != "placed by hand"
 
 
-def _in_manifest(entry: dict[str, Any]) -> bool:
+def in_manifest(entry: dict[str, Any]) -> bool:
+    """Whether the manifest itself holds a hash of the file."""
     return "sha256" in entry or "md5" in entry
 
 
 def _who_knows(entry: dict[str, Any]) -> str:
-    return "the manifest" if _in_manifest(entry) else "the record of the first download"
+    return "the manifest" if in_manifest(entry) else "the record of the first download"
 
 
 def fetch(
@@ -204,7 +213,7 @@ def _unpack(archive: Path, entry: dict[str, Any], folder: Path, record: dict[str
         )
     except ArchiveError as error:
         mark.unlink()  # nothing was put in place
-        if _in_manifest(entry) or entry["file"] in record["unpacked"]:
+        if in_manifest(entry) or entry["file"] in record["unpacked"]:
             raise
         # It was never any good: trust it no more, and let the next run get another.
         record["trusted"].pop(entry["file"], None)

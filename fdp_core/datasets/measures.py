@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..geometry import plan_fit
 from .types import Gallery, Queries, Word
+from .verify import count
 
 _TURNED = (5, 6, 7, 8)  # values of the EXIF orientation at which width and height change places
 
@@ -25,13 +26,9 @@ def counts(gallery: Gallery, queries: Queries) -> dict[str, Any]:
         ``photographs``, ``words``, ``legible``, ``distinct`` (legible words, case-folded), ``queries``, ``right``
         (photographs a query on average, 0 without queries) and ``distractors`` (photographs that answer none).
     """
-    words = [word for photo in gallery.photos for word in photo.words]
-    legible = [word.text for word in words if not word.ignore]
     return {
-        "photographs": len(gallery),
-        "words": len(words),
-        "legible": len(legible),
-        "distinct": len({text.casefold() for text in legible}),
+        **count(gallery),
+        "distinct": len({text.casefold() for text in _legible(gallery)}),
         "queries": len(queries),
         "right": float(queries.relevant.sum() / max(1, len(queries))),
         "distractors": int((~queries.relevant.any(axis=0)).sum()),
@@ -40,8 +37,11 @@ def counts(gallery: Gallery, queries: Queries) -> dict[str, Any]:
 
 def word_lengths(gallery: Gallery, queries: Queries) -> np.ndarray:
     """Return the number of characters of each legible word, int ``[W]``; of each query where no word is annotated."""
-    texts = [word.text for photo in gallery.photos for word in photo.words if not word.ignore]
-    return np.array([len(text) for text in texts or queries.texts], dtype=int)
+    return np.array([len(text) for text in _legible(gallery) or queries.texts], dtype=int)
+
+
+def _legible(gallery: Gallery) -> list[str]:
+    return [word.text for photo in gallery.photos for word in photo.words if not word.ignore]
 
 
 def text_heights(gallery: Gallery, size: int, fit: str = "letterbox") -> np.ndarray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .containers import read_json
+from .file_names import first_there
 from .types import Parsed, ParseError, Photo, Word, box_polygon, inside
 
 TABLES = ("imgs", "anns", "imgToAnns")
@@ -40,20 +41,13 @@ def make_word(annotation: dict[str, Any]) -> Word:
     return Word(text, outline(annotation), ignore, "Latin" if language == "english" else language)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_tables(path: Path) -> dict[str, Any]:
     """Read the file.
 
     Raises:
         ParseError: not JSON (names the line), or without the three tables.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ParseError(path, error.lineno, f"not JSON: {error.msg}") from None
-    except UnicodeDecodeError as error:
-        raise ParseError(path, None, f"not UTF-8 text ({error.reason})") from None
-    except RecursionError:
-        raise ParseError(path, None, "nested too deeply for COCO-Text") from None
+    content = read_json(path)
     tables = content if isinstance(content, dict) else {}
     lacking = [key for key in TABLES if not isinstance(tables.get(key), dict)]
     if lacking:
@@ -71,7 +65,7 @@ def parse_file(path: Path, images: Path) -> Parsed:
     Raises:
         ParseError: the file or an entry has another form; names the entry.
     """
-    content = read_json(path)
+    content = read_tables(path)
     photos: dict[str, Photo] = {}
     place = ""
     try:
@@ -98,8 +92,4 @@ def parse_file(path: Path, images: Path) -> Parsed:
 
 def parse(root: Path, layout: dict) -> Parsed:
     """Read COCO-Text; ``layout`` holds ``annotations`` (the JSON file) and ``images`` (a folder), or several to try."""
-
-    def first(names: list[str]) -> Path:
-        return next((root / name for name in names if (root / name).exists()), root / names[0])
-
-    return parse_file(first(layout["annotations"]), first(layout["images"]))
+    return parse_file(first_there(root, layout["annotations"]), first_there(root, layout["images"]))

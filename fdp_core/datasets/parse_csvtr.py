@@ -7,8 +7,8 @@ import re
 import unicodedata
 from pathlib import Path
 
+from .file_names import first_there
 from .folder import image_files
-from .query_lists import first_there
 from .types import Parsed, ParseError, Photo
 
 # What Chinese in UTF-8 or GBK looks like where it is taken for code page 437: frames, blocks, Greek, signs of sums.

@@ -26,9 +26,9 @@ def parse_line(path: Path, number: int, line: str) -> Word:
     return Word(text, quadrilateral(path, number, fields[:8]), ignore=text.strip() in ("", DONT_CARE))
 
 
-def parse_words(path: Path, parse: Callable[[Path, int, str], Word] = parse_line) -> tuple[Word, ...]:
-    """Read the words of one photograph from its annotation file; ``parse`` reads one line."""
-    return tuple(parse(path, number, line) for number, line in read_lines(path))
+def parse_words(path: Path) -> tuple[Word, ...]:
+    """Read the words of one photograph from its annotation file."""
+    return tuple(parse_line(path, number, line) for number, line in read_lines(path))
 
 
 def annotation_files(folder: Path, suffixes: tuple[str, ...] = (".txt",)) -> list[Path]:
@@ -45,9 +45,8 @@ def without_gt(stem: str) -> str:
 def parse_folders(
     images: list[Path],
     annotations: list[Path],
-    parse: Callable[[Path, int, str], Word] = parse_line,
+    read: Callable[[Path], tuple[Word, ...]] = parse_words,
     *,
-    read: Callable[[Path], tuple[Word, ...]] | None = None,
     suffixes: tuple[str, ...] = (".txt",),
     key: Callable[[str], str] = without_gt,
 ) -> Parsed:
@@ -59,8 +58,7 @@ def parse_folders(
     Args:
         images: the folders of images; those that do not exist are passed over.
         annotations: the folders of annotation files; those that do not exist are passed over.
-        parse: reads one line of an annotation file.
-        read: reads a whole annotation file, for sets that do not have one word a line.
+        read: reads an annotation file.
         suffixes: the suffixes of annotation files, in lower case.
         key: stem of an annotation file -> stem of its image.
 
@@ -85,7 +83,6 @@ def parse_folders(
             found[path.stem] = path
     for stem in texts.keys() - found.keys():
         found[stem] = images[0] / f"{stem}.jpg"
-    read = read or (lambda path: parse_words(path, parse))
     photos = [Photo(path.name, path, read(texts[stem])) for stem, path in found.items()]
     return Parsed(tuple(sorted(photos, key=lambda photo: photo.id)))
 

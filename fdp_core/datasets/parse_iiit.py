@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .containers import read_mat
 from .folder import image_files
 from .types import Parsed, ParseError, Photo, inside
 
@@ -28,17 +29,9 @@ def read_queries(path: Path) -> dict[str, tuple[str, ...]]:
     Raises:
         ParseError: not a MAT file of version 5 or lower, or of another structure; names the entry.
     """
-    from scipy.io import loadmat  # slow to import, and only this set needs it
-
-    try:
-        content = loadmat(path)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # scipy raises many kinds on damaged files
-        raise ParseError(path, None, f"not a MATLAB file that scipy can read ({error})") from None
+    content = read_mat(path)
     if "data" not in content:
-        names = [name for name in content if not name.startswith("__")]
-        raise ParseError(path, None, f"expected a variable 'data', found {names}")
+        raise ParseError(path, None, f"expected a variable 'data', found {list(content)}")
     queries: dict[str, tuple[str, ...]] = {}
     for number, entry in enumerate(np.ravel(content["data"]), start=1):
         try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
+from .containers import read_json
 from .types import Parsed, ParseError, Photo, Word, inside
 
 
@@ -16,13 +16,7 @@ def parse_file(path: Path) -> Parsed:
     Raises:
         ParseError: not JSON (names the line), or an entry of another form (names the entry).
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ParseError(path, error.lineno, f"not JSON: {error.msg}") from None
-    except UnicodeDecodeError as error:
-        raise ParseError(path, None, f"not UTF-8 text ({error.reason})") from None
-
+    content = read_json(path)
     place = "the whole file"
     try:
         photos: dict[str, Photo] = {}

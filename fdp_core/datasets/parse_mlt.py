@@ -41,5 +41,5 @@ def parse(root: Path, layout: dict) -> Parsed:
     return parse_folders(
         [root / name for name in layout["images"]],
         [root / name for name in layout["annotations"]],
-        parse_line,
+        parse_words,
     )

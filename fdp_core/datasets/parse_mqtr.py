@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from .query_lists import first_there, parse_listed
+from .containers import read_json
+from .file_names import first_there
+from .query_lists import parse_listed
 from .types import Parsed, ParseError
 
 
@@ -26,14 +27,7 @@ def read_queries(path: Path) -> Any:
             found[key] = value
         return found
 
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
-    except json.JSONDecodeError as error:
-        raise ParseError(path, error.lineno, f"not JSON: {error.msg}") from None
-    except UnicodeDecodeError as error:
-        raise ParseError(path, None, f"not UTF-8 text (byte {error.start}: {error.reason})") from None
-    except RecursionError:
-        raise ParseError(path, None, "nested too deep; expected {query: [file, ...]}") from None
+    return read_json(path, unique)
 
 
 def parse(root: Path, layout: dict) -> Parsed:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .query_lists import first_there, parse_listed
+from .file_names import first_there
+from .query_lists import parse_listed
 from .safe_pickle import read_npy
 from .types import Parsed, ParseError
 

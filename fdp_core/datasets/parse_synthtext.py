@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .containers import read_mat
 from .parse_iiit import strings
 from .types import Parsed, ParseError, Photo, Word, inside
 
@@ -27,13 +28,7 @@ def read_cells(path: Path) -> Iterator[tuple[str, np.ndarray, list[str]]]:
         OSError: the file cannot be read.
     Source: readme.txt of the set.
     """
-    from scipy.io import loadmat  # slow to import, and only few sets need it
-
-    with path.open("rb") as stream:
-        try:
-            content = loadmat(stream, variable_names=VARIABLES)
-        except Exception as error:  # scipy raises many kinds on damaged files
-            raise ParseError(path, None, f"not a MATLAB file that scipy can read ({error})") from None
+    content = read_mat(path, VARIABLES)
     if absent := [name for name in VARIABLES if name not in content]:
         raise ParseError(path, None, f"expected the variables {', '.join(VARIABLES)}; not found: {', '.join(absent)}")
     cells = [np.ravel(content[name]) for name in VARIABLES]

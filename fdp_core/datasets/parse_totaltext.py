@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .containers import read_mat
 from .parse_icdar import annotation_files, parse_folders
 from .text_lines import read_lines
 from .types import Parsed, ParseError, Word
@@ -113,18 +114,10 @@ def parse_mat(path: Path) -> tuple[Word, ...]:
     Raises:
         ParseError: not a MAT file of version 5 or lower, or of another structure; names the row.
     """
-    from scipy.io import loadmat  # slow to import, and only this form needs it
-
-    try:
-        content = loadmat(path)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # scipy raises many kinds on damaged files
-        raise ParseError(path, None, f"not a MATLAB file that scipy can read ({error})") from None
+    content = read_mat(path)
     name = next((name for name in ("polygt", "gt") if name in content), None)
     if name is None:
-        found = [name for name in content if not name.startswith("__")]
-        raise ParseError(path, None, f"expected a variable 'polygt' or 'gt', found {found}")
+        raise ParseError(path, None, f"expected a variable 'polygt' or 'gt', found {list(content)}")
     table = content[name]
     if table.size and (table.dtype != object or table.ndim != 2 or table.shape[1] < 5):
         raise ParseError(path, None, f"expected rows of six cells in {name!r}, found {table.dtype} {table.shape}")

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
+from .file_names import first_there
 from .folder import image_files
 from .parse_icdar import DONT_CARE
 from .parse_svt import read_xml
@@ -52,7 +53,7 @@ def parse(root: Path, layout: dict) -> Parsed:
     Raises:
         ParseError: an annotation cannot be read, or two images have one stem.
     """
-    images, annotations = (_first(root, layout[part]) for part in ("images", "annotations"))
+    images, annotations = (first_there(root, layout[part]) for part in ("images", "annotations"))
     found: dict[str, Path] = {}
     for path in image_files(images, recursive=False):
         if path.stem in found:
@@ -67,7 +68,3 @@ def parse(root: Path, layout: dict) -> Parsed:
     if found:
         warnings.warn(f"{images}: {len(found)} images without annotation left out", stacklevel=2)
     return Parsed(tuple(sorted(photos, key=lambda photo: photo.id)))
-
-
-def _first(root: Path, names: list[str]) -> Path:
-    return next((root / name for name in names if (root / name).is_dir()), root / names[0])

@@ -8,18 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .file_names import LookUp
 from .folder import image_files
 from .types import Parsed, ParseError, Photo, inside
-
-
-def first_there(root: Path, names: list[str]) -> Path:
-    """Return the first of some alternative paths under ``root`` that exists, or the first of all."""
-    return next((root / name for name in names if (root / name).exists()), root / names[0])
-
-
-def same_name(name: str) -> str:
-    """Return a file name as systems compare it that do not tell upper from lower case, or é from e and an accent."""
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def parse_listed(path: Path, content: object, folder: Path) -> Parsed:
@@ -43,9 +34,7 @@ def parse_listed(path: Path, content: object, folder: Path) -> Parsed:
     if not isinstance(content, dict) or not content:
         raise ParseError(path, None, f"expected a dict {{query: [file, ...]}}, found {_short(content)}")
     names = {found.name for found in image_files(folder, recursive=False)}
-    alike: dict[str, list[str]] = {}
-    for name in names:
-        alike.setdefault(same_name(name), []).append(name)
+    look_up = LookUp(names)
     listed: dict[str, tuple[str, ...]] = {}
     for query, files in content.items():
         if not isinstance(query, str) or not query.strip():
@@ -53,8 +42,7 @@ def parse_listed(path: Path, content: object, folder: Path) -> Parsed:
         text = unicodedata.normalize("NFC", query).strip()
         found = list(listed.get(text, ()))
         for name in _file_names(path, query, files, folder.name):
-            near = alike.get(same_name(name), [])
-            found.append(near[0] if name not in names and len(near) == 1 else name)
+            found.append(look_up(name) or name)
         listed[text] = tuple(dict.fromkeys(found))
     names.update(name for files in listed.values() for name in files)
     return Parsed(tuple(Photo(name, folder / name) for name in sorted(names)), listed)

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from ..files import sha256_file
 from ..geometry import CorruptImage, open_image
 from .download import FetchError
-from .fetch import read_record
+from .fetch import read_record, read_sums
 from .folder import as_folder, load_benchmark
 from .manifest import Manifest, manifest
 from .protocol import build_queries, restrict_gallery
-from .types import DatasetMissing, Parsed, ParseError
+from .types import DatasetMissing, Gallery, Parsed, ParseError
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ def parse_split(source: Manifest, split: str, root: Path | None = None) -> Parse
     return restrict_gallery(parsed, facts["protocol"], source.path.parent, source.name)
 
 
-def count(parsed: Parsed) -> dict[str, int]:
+def count(split: Parsed | Gallery) -> dict[str, int]:
     """Count photographs, words and legible words of a split."""
-    words = [word for photo in parsed.photos for word in photo.words]
+    words = [word for photo in split.photos for word in photo.words]
     return {
-        "photographs": len(parsed.photos),
+        "photographs": len(split.photos),
         "words": len(words),
         "legible": sum(not word.ignore for word in words),
     }
@@ -155,12 +155,8 @@ def _known_hashes(source: Manifest, folder: Path, problems: list[str]) -> dict[s
         sums = read_record(folder)["files"]
     except FetchError as error:
         problems.append(str(error))
-    listing = folder / "SHA256SUMS"
-    if listing.is_file():
-        for line in listing.read_text(encoding="utf-8").splitlines():
-            digest, _, name = line.partition("  ")
-            sums[name.removeprefix("./")] = digest
-    elif source.shipped:
+    sums |= read_sums(folder)
+    if source.shipped and not (folder / "SHA256SUMS").is_file():
         problems.append("SHA256SUMS is not there")
     for name, digest in sums.items():
         path = folder / name

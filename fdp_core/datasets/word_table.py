@@ -10,10 +10,10 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .file_names import LookUp
 from .types import ParseError, inside
 
 TABLE = "words.csv"
@@ -48,7 +48,7 @@ def read_table(path: Path, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """
     text = _text(path)
     separator, file_column, words_column, width = _header(path, text)
-    look_up = _LookUp(ids)
+    look_up = LookUp(ids)
     found: dict[str, list[str]] = {}
     unknown: list[tuple[int, str]] = []
     for line, row in _rows(path, text, separator):
@@ -60,7 +60,7 @@ def read_table(path: Path, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
                 f"a cell that holds {separator!r} stands in double quotes",
             )
         name = row[file_column]
-        if name not in look_up.ids:  # a name that is there needs no mending, not even one with a colon
+        if name not in look_up.names:  # a name that is there needs no mending, not even one with a colon
             try:
                 name = inside(name)
             except ValueError as error:
@@ -126,26 +126,6 @@ def _header(path: Path, text: str) -> tuple[str, int, int, int]:
         f"expected a header with one column file and one column words, separated by a comma, a semicolon or a tab, "
         f"found {line[:80]!r}",
     )
-
-
-class _LookUp:
-    """Find a photograph by its name in a table: exactly, else by how it would compare on Windows or a Mac."""
-
-    def __init__(self, ids: Sequence[str]) -> None:
-        self.ids = set(ids)
-        self.loose: dict[str, list[str]] = {}
-        for identity in ids:
-            self.loose.setdefault(self._fold(identity), []).append(identity)
-
-    @staticmethod
-    def _fold(name: str) -> str:
-        return unicodedata.normalize("NFC", name).casefold()  # a Mac writes ü as two characters, Windows A.JPG as a.jpg
-
-    def __call__(self, name: str) -> str | None:
-        if name in self.ids:
-            return name
-        same = self.loose.get(self._fold(name), [])
-        return same[0] if len(same) == 1 else None
 
 
 def _not_there(unknown: list[tuple[int, str]], ids: Sequence[str]) -> str:
