@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import functools
 import hashlib
@@ -182,6 +183,12 @@ def read_manifest(path: Path) -> Manifest:
         ManifestError: not YAML, or not as the schema wants; names the file and the place.
     """
     raw = path.read_bytes()
+    data = copy.deepcopy(_checked(path, raw))  # the caller's own
+    return Manifest(data["name"], path, hashlib.sha256(raw).hexdigest(), data)
+
+
+@functools.lru_cache  # every look at one set reads the names of all
+def _checked(path: Path, raw: bytes) -> dict[str, Any]:
     try:
         data = yaml.safe_load(raw)
     except yaml.YAMLError as error:
@@ -192,7 +199,7 @@ def read_manifest(path: Path) -> Manifest:
     if data["name"] != path.stem:
         raise ManifestError(f"{path}: the name {data['name']!r} is not that of the file")
     data.setdefault("splits", {})  # weights have none
-    return Manifest(data["name"], path, hashlib.sha256(raw).hexdigest(), data)
+    return data
 
 
 def _validator() -> jsonschema.Draft202012Validator:
