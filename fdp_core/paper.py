@@ -17,6 +17,14 @@ def set_key(name: str) -> str:
     return _SAME_SET.get(key, key)
 
 
+def record_key(name: str, split: str = "test") -> str:
+    """Return the key of a split as papers name it: ``svt``, ``test`` -> ``svt``; ``mqtr``, ``word`` -> ``mqtrword``.
+
+    Papers measure on test splits and name subsets with the set; so photographs to learn from match nothing.
+    """
+    return set_key(name) if split in ("", "test") else set_key(f"{name} {split}")
+
+
 def paper_results(path: str | Path | None = None) -> Any:
     """Read the published numbers: columns method, venue, year, set, metric, value, fps, source, notes.
 
@@ -44,9 +52,9 @@ def compare_with_paper(table: Any, paper: Any = None, method: str | None = None)
 
     Returns:
         A pandas DataFrame with set, metric, system, backbone, ours, images, queries, method, venue,
-        published, difference (ours - published, points), source, notes and comparable: False where our
-        backbone is the embedded ``mini``, which no paper has measured. Published numbers that nothing of ours
-        stands against are left out.
+        published, difference (ours - published, points), source, notes, where the table has them split and file,
+        and comparable: False where our backbone is the embedded ``mini``, which no paper has measured. Published
+        numbers that nothing of ours stands against are left out.
     """
     import pandas as pd
 
@@ -56,7 +64,9 @@ def compare_with_paper(table: Any, paper: Any = None, method: str | None = None)
         if method not in known:
             raise ValueError(f"No published method {method!r}; the file has {', '.join(known)}.")
         paper = paper[paper["method"] == method]
-    ours = table.assign(key=table["set"].map(set_key), metric_key=table["metric"].str.lower())
+    splits = table["split"] if "split" in table else ["test"] * len(table)
+    keys = [record_key(name, split) for name, split in zip(table["set"], splits)]
+    ours = table.assign(key=keys, metric_key=table["metric"].str.lower())
     theirs = paper.rename(columns={"value": "published", "set": "published set", "metric": "published metric"})
     theirs = theirs.assign(
         key=theirs["published set"].map(set_key),
@@ -77,5 +87,6 @@ def compare_with_paper(table: Any, paper: Any = None, method: str | None = None)
         "venue",
         "published",
     ]
-    both = both[[*columns, "difference", "comparable", "source", "notes"]]
+    more = [name for name in ("split", "file") if name in both]
+    both = both[[*columns, "difference", "comparable", "source", "notes", *more]]
     return both.sort_values(["set", "metric", "published", "system"], kind="stable", ignore_index=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fdp_core import provenance
+from fdp_core import metrics, provenance
 from fdp_core.files import atomic_write_text
 from fdp_core.paper import compare_with_paper, paper_results, set_key
 
@@ -137,6 +137,8 @@ def record(
         "images": len(report.ids),
         "unreadable": len(report.unreadable),
         "values": values,
+        # of the mean AP, per cent: 95 % of the means when the queries are drawn again
+        "interval": [100 * end for end in metrics.bootstrap_interval(report.ap)],
         "groups": {
             name: {**group, "from": report.groups_from.get(name, "set")} for name, group in report.groups.items()
         },

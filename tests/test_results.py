@@ -29,6 +29,7 @@ def test_a_record_holds_everything_that_the_number_depends_on(report):
     assert entry["parameters"] == {"image_size": 64, "seed": 3, "folder": "svt", "cache": "y"}
     assert {"python", "torch", "numpy", "fdp_core"} <= set(entry["libraries"])
     assert entry["groups"]["content"]["from"] == "clusters"
+    assert 0 <= entry["interval"][0] < entry["value"] < entry["interval"][1] <= 100
     assert entry["date"].endswith("+00:00") and entry["seconds"] >= 0
     assert json.loads(json.dumps(entry)) == entry
 

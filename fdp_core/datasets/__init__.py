@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .download import FetchError
 from .fetch import fetch
-from .folder import as_folder, load_benchmark, load_folder
+from .folder import as_folder, load_benchmark, load_folder, set_and_split
 from .manifest import Manifest, ManifestError, all_manifests, data_root, manifest_hash, missing, names
 from .manifest import manifest as find
 from .protocol import build_queries, queries_for, rank_words
@@ -46,8 +46,9 @@ def load(
     """Load a split of a set as photographs and queries.
 
     Args:
-        name: name or alias: ``"iiit"``, ``"svt"``, ``"ic15"``, ``"mlt"``, ``"mini"``, ``"mini_train"``; or the path
-            of a folder of photographs (:func:`load_benchmark`).
+        name: name or alias: ``"iiit"``, ``"svt"``, ``"ic15"``, ``"mlt"``, ``"mini"``, ``"mini_train"``; with a split
+            behind it, ``"mqtr/word"``, ``"totaltext/tdsl"``, that one is taken, whatever ``split`` says; or the path of
+            a folder of photographs (:func:`load_benchmark`).
         split: ``"test"`` or ``"train"``; by default the first of the manifest (test, where there is one).
         root: the data folder; ``FDP_DATA`` or ``./data`` by default.
         download: fetch what is missing where the net allows.
@@ -64,6 +65,7 @@ def load(
     """
     if (folder := as_folder(name)) is not None:
         return load_benchmark(folder, split)
+    name, split = set_and_split(name) or (name, split)
     source = find(name)
     split, facts = source.split(split)
     root = Path(root) if root else None

@@ -60,17 +60,34 @@ def as_folder(name: str | os.PathLike[str]) -> Path | None:
     """Tell the path of a folder from the name of a set.
 
     A path object, text with a path separator or ``~`` before it, and an existing folder are paths; the name or an
-    alias of a set stays one, even where a folder is called the same (``./svt`` is that folder).
+    alias of a set stays one, even where a folder is called the same (``./svt`` is that folder), and so does a set
+    with one of its splits (``mqtr/word``) where there is no such folder.
 
     Returns:
         The path, or None for a name, known or not.
     """
     if isinstance(name, os.PathLike):
         return Path(name).expanduser()
+    if set_and_split(name) is not None:
+        return None
     path_like = any(mark in name for mark in "/\\") or name.startswith("~")
     if path_like or (name and Path(name).is_dir() and not _is_set(name)):
         return Path(name).expanduser()
     return None
+
+
+def set_and_split(name: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """Take ``mqtr/word`` apart: a set and one of its splits.
+
+    Returns:
+        (name of the set, name of the split); None for anything else, and where a folder of that path exists.
+    """
+    if isinstance(name, os.PathLike) or name.count("/") != 1 or Path(name).is_dir():
+        return None
+    known, split = name.split("/")
+    if not _is_set(known) or split.lower() not in manifest(known).data["splits"]:
+        return None
+    return known, split.lower()
 
 
 def load_benchmark(

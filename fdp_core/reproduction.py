@@ -1,0 +1,208 @@
+"""What reproduces: our records held against the published numbers, by rules that were fixed before any was made.
+
+A record is judged only against a number of the same thing: method, backbone, set, training set and preset as
+``reproduction.csv`` names them, over the whole set. Everything else may stand beside it, but is not compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fdp_core import config, paper
+from fdp_core.datasets.folder import set_and_split
+from fdp_core.datasets.manifest import Manifest, manifest, manifests_folder
+
+VERDICTS = ("reproduced", "close", "not reproduced", "not run", "not compared")
+SEEDS = 3  # runs of one thing from which their spread is taken
+_UNIFORM = 3  # a + b + 1 of the uniform distribution as a beta distribution: its variance is m (1 - m) / 3
+_NORMAL = 1.96  # half of a 95 % interval, in standard deviations
+
+
+def _table(name: str, path: str | Path | None) -> Any:
+    import pandas as pd
+
+    path = Path(path) if path else manifests_folder() / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; it comes with the repository.")
+    return pd.read_csv(path)
+
+
+def rules(path: str | Path | None = None) -> Any:
+    """Read what a difference is allowed for: columns part, points (NaN: calculated), counts for, argument."""
+    return _table("tolerances.csv", path).set_index("part")
+
+
+def recipes(path: str | Path | None = None, published: Any = None) -> Any:
+    """Read which published numbers this project can make, and how.
+
+    Args:
+        path: None for ``reproduction.csv`` beside the manifests.
+        published: from :func:`fdp_core.paper.paper_results`; None reads it.
+
+    Returns:
+        A pandas DataFrame: method, metric, set as published; dataset, system, backbone, train_set, preset of
+        ours; command; open (what is not known); and published (per cent, or photographs a second), decimals (of
+        the source), queries (of the set), within and close_within (points, see :func:`tolerance`); NaN where a
+        number is not known.
+    """
+    import pandas as pd
+
+    table = _table("reproduction.csv", path).fillna("")
+    published = paper.paper_results() if published is None else published
+    # all numbers of a source are printed alike; pandas has dropped the zeros at their ends
+    printed = published["value"].map(lambda value: len(repr(float(value)).partition(".")[2]))
+    decimals = printed.groupby(published["source"]).transform("max")
+    lines = []
+    for line in table.to_dict("records"):
+        found = (published["method"] == line["method"]) & (published["set"] == line["set"])
+        column = "fps" if line["metric"] == "photographs/s" else "value"
+        value = float(published.loc[found, column].iloc[0]) if found.any() else np.nan
+        source, split = _source(line["dataset"])
+        line |= {"published": value, "decimals": int(decimals[found].max()) if found.any() else 0}
+        line |= {"queries": source.data["splits"][split].get("queries", np.nan)}
+        within, close = tolerance(line) if line["metric"] == "mAP" else (np.nan, np.nan)
+        lines.append({**line, "within": within, "close_within": close})
+    return pd.DataFrame(lines)
+
+
+def _source(dataset: str) -> tuple[Manifest, str]:
+    name, split = set_and_split(dataset) or (dataset, None)
+    return manifest(name), manifest(name).part(split)
+
+
+def tolerance(recipe: dict[str, Any], runs: Any = (), given: Any = None) -> tuple[float, float]:
+    """Return how far our number may be from the published one, see ``tolerances.csv``.
+
+    Args:
+        recipe: a line of :func:`recipes`: published (per cent), decimals, queries, train_set are looked at.
+        runs: our numbers of the same run under different seeds, per cent; three and more give their spread.
+        given: from :func:`rules`; None reads it.
+
+    Returns:
+        (reproduced within, close within), points; the second is never the smaller one. NaN where the published
+        number is not known.
+    """
+    given = rules() if given is None else given
+    mean = recipe["published"] / 100
+    if np.isnan(mean):
+        return np.nan, np.nan
+    within = 0.5 * 10.0 ** -recipe["decimals"] + given.loc["hardware", "points"]
+    if recipe["train_set"]:
+        within += 2 * np.std(runs, ddof=1) if len(runs) >= SEEDS else given.loc["training", "points"]
+    pinned = not np.isnan(recipe["queries"])  # else no interval: nothing is "close"
+    spread = 100 * _NORMAL * np.sqrt(mean * (1 - mean) / (_UNIFORM * recipe["queries"])) if pinned else 0.0
+    return float(within), float(max(within, spread))
+
+
+def judge(difference: float, within: float, close_within: float) -> str:
+    """Return the verdict on a difference of like things, all in points."""
+    if abs(difference) <= within:
+        return "reproduced"
+    return "close" if abs(difference) <= close_within else "not reproduced"
+
+
+def unlike(record: dict[str, Any], recipe: dict[str, Any]) -> str:
+    """Say why a record is no run of a recipe; an empty text where it is one.
+
+    Args:
+        record: a line of :func:`fdp_core.results.load_all`.
+        recipe: a line of :func:`recipes`.
+    """
+    if not isinstance(record["backbone"], str):  # pandas gives NaN where there is none
+        return f"another system: {record['system']}, not {recipe['system']}"
+    if record["backbone"] != recipe["backbone"]:
+        return f"another model: {record['backbone']}, not {recipe['backbone']}"
+    source, split = _source(recipe["dataset"])
+    if paper.set_key(record["set"]) != paper.set_key(source.name) or record["split"] != split:
+        return f"another set: {record['set']}/{record['split']}, not {source.name}/{split}"
+    if record["system"] != recipe["system"] or record["metric"] != recipe["metric"]:
+        return f"another system: {record['system']}, not {recipe['system']}"
+    if recipe["train_set"] and record["parameters"].get("train_set") != recipe["train_set"]:
+        return f"learnt from {record['parameters'].get('train_set', 'unknown')}, not {recipe['train_set']}"
+    if recipe["preset"] and (odd := _changed(record["parameters"].get("config", {}), recipe["preset"])):
+        return f"not the preset {recipe['preset']}: {', '.join(odd)}"
+    facts = source.data["splits"][split]
+    for here, pinned in (("images", "photographs"), ("queries", "queries")):
+        if record[here] != facts.get(pinned, record[here]):
+            return f"part of the set: {record[here]} of {facts[pinned]} {pinned}"
+    return f"{record['unreadable']} photographs could not be read" if record["unreadable"] else ""
+
+
+def _changed(settings: dict[str, Any], preset: str) -> list[str]:
+    wanted = {name: value for name, value in dataclasses.asdict(config.preset(preset)).items() if name != "seed"}
+    return [name for name, value in wanted.items() if settings.get(name) != value]
+
+
+def verdicts(table: Any, known: Any = None) -> Any:
+    """Judge every number that this project can make.
+
+    Args:
+        table: from :func:`fdp_core.results.load_all`.
+        known: from :func:`recipes`; None reads it.
+
+    Returns:
+        ``known`` and, a line a recipe, ours (mean over the seeds, per cent, or NaN), runs, difference (points),
+        verdict (one of ``VERDICTS``) and why.
+    """
+    import pandas as pd
+
+    known = recipes() if known is None else known
+    lines = []
+    for recipe in known.to_dict("records"):
+        alike = [record["value"] for record in table.to_dict("records") if not unlike(record, recipe)]
+        ours, found = float(np.mean(alike)) if alike else np.nan, {}
+        if recipe["metric"] != "mAP":
+            verdict, why = "not compared", "speed: measured on another machine"
+        elif not alike:
+            verdict, why = "not run", f"needs {', '.join(needs(recipe))}"
+        elif np.isnan(recipe["published"]):
+            verdict, why = "not compared", "the published number is not known"
+        else:
+            within, close = tolerance(recipe, alike)
+            found = {"within": within, "close_within": close}
+            verdict, why = judge(ours - recipe["published"], within, close), f"{len(alike)} such runs recorded"
+        found |= {"ours": ours, "runs": len(alike), "difference": ours - recipe["published"]}
+        lines.append({**recipe, **found, "verdict": verdict, "why": why})
+    return pd.DataFrame(lines)
+
+
+def needs(recipe: dict[str, Any]) -> list[str]:
+    """Return the weights and sets that a recipe takes, as papers call them."""
+    names = [f"OpenAI's {recipe['backbone']}"] if recipe["backbone"] != "mini" else []
+    sources = [_source(name)[0] for name in (recipe["train_set"], recipe["dataset"]) if name]
+    return [*names, *(source.data.get("published", source.name.upper()) for source in sources)]
+
+
+def missing(recipe: dict[str, Any], root: Path | None = None) -> list[str]:
+    """Return which of the weights and sets of a recipe are not on this machine, by the names of their manifests."""
+    parts = [(manifest("openai_clip"), recipe["backbone"])] if recipe["backbone"] != "mini" else []
+    parts += [_source(name) for name in (recipe["train_set"], recipe["dataset"]) if name]
+    return [f"{source.name} {part}" for source, part in parts if source.lacking(part, root)]
+
+
+def beside(table: Any, published: Any = None, known: Any = None) -> Any:
+    """Put every record beside every published number on the same set, and say which of them may be compared.
+
+    Returns:
+        What :func:`fdp_core.paper.compare_with_paper` gives and verdict, why: judged only where the record is a run
+        of a recipe for that number; else ``not compared``, with the reason.
+    """
+    known = verdicts(table, known).to_dict("records")
+    records = {record["file"]: record for record in table.to_dict("records")}
+    both = paper.compare_with_paper(table, published)
+    said = []
+    for line in both.to_dict("records"):
+        key = paper.record_key(line["set"], line["split"])
+        asked = [r for r in known if r["metric"] == "mAP" and r["method"] == line["method"]]
+        reasons = [(unlike(records[line["file"]], r), r) for r in asked if paper.set_key(r["set"]) == key]
+        alike = [recipe for reason, recipe in reasons if not reason]
+        if alike:
+            within, close = alike[0]["within"], alike[0]["close_within"]
+            said.append((judge(line["difference"], within, close), "the same thing"))
+        else:
+            said.append(("not compared", reasons[0][0] if reasons else "another method: no code of it here"))
+    return both.assign(verdict=[verdict for verdict, _ in said], why=[why for _, why in said])
