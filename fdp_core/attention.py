@@ -72,12 +72,32 @@ def one_query(
     Returns:
         (the heads' outputs side by side, float [B, H*d']; attention weights before dropout, float [B, H, L]).
     """
-    heads, width = query.shape[1:]
-    reach = torch.einsum("bhd,hdc->bhc", query * width**-0.5, w_k.unflatten(0, (heads, -1)))
-    logits = reach @ x.transpose(1, 2)
+    heads = query.shape[1]
+    logits = _logits(query, x, w_k)
     weights = (logits if bias is None else logits + bias).softmax(dim=-1)
     mixed = F.dropout(weights, dropout) @ x
     return torch.einsum("bhc,hdc->bhd", mixed, w_v.unflatten(0, (heads, -1))).flatten(1), weights
+
+
+def _logits(query: Tensor, x: Tensor, w_k: Tensor) -> Tensor:
+    """Return q·k_j / sqrt(d), float [B, H, L], of a query [B, H, d] and tokens [B, L, C]; no key bias, see above."""
+    heads, width = query.shape[1:]
+    reach = torch.einsum("bhd,hdc->bhc", query * width**-0.5, w_k.unflatten(0, (heads, -1)))
+    return reach @ x.transpose(1, 2)
+
+
+def pool_logits(x: Tensor, pool: nn.Module) -> Tensor:
+    """Return what the softmax of CLIP's attention pool sees before any shift, up to one number for each head.
+
+    Args:
+        x: tokens with positions, float [B, L, C].
+        pool: an open_clip ``AttentionPool2d``.
+
+    Returns:
+        Logits of the mean token's attention, nats, float [B, H, L].
+    """
+    query = pool.q_proj(x[:, 0]).unflatten(-1, (pool.num_heads, -1))
+    return _logits(query, x, pool.k_proj.weight)
 
 
 def attention_pool(x: Tensor, pool: nn.Module, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:

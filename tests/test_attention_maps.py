@@ -1,0 +1,165 @@
+"""Where the pool looks: the arithmetic on hand-made attention, and the real thing against the model itself."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from fdp_core import attention, attention_maps, config, datasets, features, focus, model
+
+SIZE, GRID = 128, 4
+
+
+@pytest.fixture(scope="module")
+def fdp():
+    settings = config.Config(image_size=SIZE, prompts="none", shift_scale_init=2.0)
+    return model.FDP(tiny.backbone(), settings).eval()
+
+
+@pytest.fixture(scope="module")
+def gallery():
+    whole, _ = datasets.load("mini")
+    return dataclasses.replace(whole, photos=whole.photos[:3])
+
+
+@pytest.fixture(scope="module")
+def store(fdp, gallery):
+    return features.trunk_features(fdp.backbone, gallery, SIZE, progress=False)
+
+
+@pytest.fixture(scope="module")
+def looks(fdp, gallery, store):
+    return attention_maps.look(fdp, gallery, store)
+
+
+def test_pool_logits_are_those_of_the_pool(fdp, store):
+    x = attention.tokens(store.batch(slice(0, 2)), fdp.positions)
+    _, weights = attention.attention_pool(x, fdp.backbone.pool)
+    torch.testing.assert_close(attention.pool_logits(x, fdp.backbone.pool).softmax(-1), weights)
+
+
+@pytest.mark.parametrize("how", ["log", "additive", "multiply", "off"])
+def test_attention_after_the_shift_is_the_models_own(fdp, gallery, store, how):
+    changed = model.FDP(fdp.backbone, fdp.config.replace(shift=how, shift_mean_token=how == "additive")).eval()
+    seen = attention_maps.look(changed, gallery, store)
+    mine = attention_maps.attend(seen.trained, seen.text_logits, changed.shift)
+    with torch.no_grad():
+        theirs = changed.encode_features(store.batch(slice(None)))["attention"].numpy()
+    np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    own = attention_maps.attend(seen.own)
+    np.testing.assert_allclose(own.sum(-1), 1)
+    assert (np.abs(own - mine).max() > 1e-4) == (how != "off")
+
+
+def test_own_and_trained_differ_in_the_positions_only(fdp, looks, gallery, store):
+    torch.testing.assert_close(looks.own, looks.trained)  # not trained yet: CLIP's table, resized
+    moved = model.FDP(fdp.backbone, fdp.config).eval()
+    with torch.no_grad():
+        moved.positions += 1.0
+    again = attention_maps.look(moved, gallery, store)
+    torch.testing.assert_close(again.own, looks.own)
+    assert not torch.allclose(again.trained, looks.trained)
+
+
+def test_even_attention_gets_the_share_of_the_area(looks):
+    even = np.full((len(looks), 4, GRID * GRID + 1), 1 / (GRID * GRID + 1))
+    np.testing.assert_allclose(attention_maps.share_on(even, looks.text), np.repeat(looks.area[:, None], 4, 1))
+    np.testing.assert_allclose(attention_maps.effective_cells(even), GRID * GRID + 1)
+
+
+def test_the_mean_token_is_no_place():
+    weights = np.array([[[0.5, 0.3, 0.1, 0.1, 0.0]]])
+    assert attention_maps.share_on(weights, np.array([[1.0, 0, 0, 0]]))[0, 0] == pytest.approx(0.6)
+    assert attention_maps.share_on(weights, np.array([[0, 0, 0, 1.0]]))[0, 0] == 0
+    lost = np.array([[[1.0, 0, 0, 0, 0]]])
+    assert attention_maps.share_on(lost, np.ones((1, 4)))[0, 0] == 0  # all on the mean token: no NaN
+
+
+def test_the_parts_of_the_composition_add_up(looks):
+    parts = attention_maps.composition(looks, attention_maps.attend(looks.own))
+    np.testing.assert_allclose(sum(parts.values()), 1)
+    assert set(parts) == {"legible text", "elsewhere on the photograph", "bars", "mean token"}
+    np.testing.assert_allclose(parts["bars"], 0, atol=1e-7)  # square photographs have none
+
+
+def test_bars_are_not_judged_and_hold_no_photograph():
+    word = datasets.Word("open", np.array([[0, 0], [20, 0], [20, 10], [0, 10]], np.float32))
+    blurred = dataclasses.replace(word, polygon=word.polygon + [60, 30], ignore=True)
+    from fdp_core import geometry
+
+    placed = geometry.plan_fit(80, 40, 80)  # twice as wide as high: bars of 20 pixels above and below
+    photo = datasets.Photo("a", None, (word, blurred))
+    text, inside, judged = (x.reshape(4, 4) for x in attention_maps.cells_of(photo, placed, 4))
+    assert inside[[0, 3]].max() == 0 and inside[[1, 2]].min() == 1
+    assert text[1, 0] == pytest.approx(0.5) and text.sum() == pytest.approx(0.5)
+    assert not judged[[0, 3]].any() and judged[1].all() and judged[2].tolist() == [True, True, True, False]
+
+
+def test_words_apart_cover_what_all_cover_and_know_their_height(looks):
+    owner, height, cells = attention_maps.word_cells(looks)
+    for number, photo in enumerate(looks.photos):
+        mine = cells[owner == number]
+        assert len(mine) == sum(not word.ignore for word in photo.words)
+        np.testing.assert_allclose(np.minimum(mine.sum(0), 1), looks.text[number], atol=0.02)  # words barely overlap
+    assert (height > 0).all() and (height < SIZE / 2).all()
+
+
+def test_photographs_without_legible_text_are_left_out_and_a_set_of_them_is_an_error(fdp, gallery, store):
+    bare = tuple(dataclasses.replace(photo, words=()) for photo in gallery.photos)
+    mixed = dataclasses.replace(gallery, photos=(bare[0], gallery.photos[1], bare[2]))
+    looks = attention_maps.look(fdp, mixed, store)
+    assert [photo.id for photo in looks.photos] == [gallery.photos[1].id] and looks.own.shape[0] == 1
+    with pytest.raises(ValueError, match="needs words that are outlined"):
+        attention_maps.look(fdp, dataclasses.replace(gallery, photos=bare), store)
+
+
+def test_a_photograph_that_cannot_be_read_is_left_out(fdp, gallery, store):
+    looks = attention_maps.look(fdp, gallery, dataclasses.replace(store, ok=np.array([True, False, True])))
+    assert [photo.id for photo in looks.photos] == [gallery.photos[0].id, gallery.photos[2].id]
+
+
+def test_a_map_needs_a_shift(looks):
+    with pytest.raises(ValueError, match="needs a shift"):
+        attention_maps.attend(looks.own, looks.text_logits)
+
+
+def test_the_shift_multiplies_odds_by_no_more_than_its_span(looks):
+    how = attention_maps.strength("log", 1.5)
+    before, after = attention_maps.attend(looks.own), attention_maps.attend(looks.own, looks.text_logits, how)
+    with torch.no_grad():
+        bias = how(looks.text_logits).numpy()[:, 1:]
+    reach = np.exp(bias.max(1) - bias.min(1))
+    (one, two) = (attention_maps.share_on(w, looks.text) for w in (before, after))
+    grown = (two / (1 - two)) / (one / (1 - one))
+    assert (grown <= reach[:, None] * (1 + 1e-9)).all() and (grown >= 1 / reach[:, None] * (1 - 1e-9)).all()
+
+
+def test_strength_zero_shifts_nothing_and_unknown_forms_are_named(looks):
+    np.testing.assert_allclose(
+        attention_maps.attend(looks.own, looks.text_logits, attention_maps.strength("log", 0.0)),
+        attention_maps.attend(looks.own),
+    )
+    assert isinstance(attention_maps.strength("additive", 1), focus.AttentionShift)
+    with pytest.raises(ValueError, match="expected 'additive'"):
+        attention_maps.strength("sharper", 1)
+
+
+@pytest.mark.parametrize(
+    "count, wanted, rows", [(5, 0, [0, 1, 2, 3, 4]), (5, 9, [0, 1, 2, 3, 4]), (5, 3, [0, 2, 4]), (5, 1, [0])]
+)
+def test_rows_are_spread_evenly(count, wanted, rows):
+    assert attention_maps.spread_rows(count, wanted) == rows
+
+
+def test_a_negative_number_of_photographs_is_an_error():
+    with pytest.raises(ValueError, match="expected 0"):
+        attention_maps.spread_rows(5, -1)
+
+
+def test_successes_and_failures_are_chosen_by_rule():
+    change = np.array([0.1, -0.2, 0.3, 0.0, 0.3, -0.1])
+    assert attention_maps.largest(change, 2) == ([2, 4], [1, 5])
+    assert attention_maps.largest(change, 9) == ([2, 4, 0], [1, 5])
+    assert attention_maps.largest(np.zeros(3), 2) == ([], [])
