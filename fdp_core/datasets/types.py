@@ -18,7 +18,8 @@ class Word:
         polygon: float32 ``[P, 2]``, x and y in pixels of the image as stored; P = 4 for boxes.
         ignore: a don't-care region (``###``, unreadable or empty): no query, no negative for localisation.
         script: the script as annotated; ``"Latin"`` where the set names none.
-        colour: the colour of the letters where the set tells (rendered sets), else ``""``.
+        colour: the colour of the board that it stands on where the set tells (rendered sets), ``"none"`` for letters
+            without a board; else ``""``.
     """
 
     text: str
