@@ -29,7 +29,7 @@ def family(line: dict[str, Any]) -> str:
         return "FDP"
     if str(line["notes"]).startswith("text spotter"):
         return "text spotter"
-    general = ("CLIP-", "BLIP-2", "SigLIP", "Chinese-CLIP")
+    general = ("CLIP-", "BLIP-", "SigLIP", "Chinese-CLIP")
     return "vision-language model" if line["method"].startswith(general) else "scene text retrieval"
 
 
