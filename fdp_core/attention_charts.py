@@ -7,10 +7,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from fdp_core import geometry
-from fdp_core.figure_style import BLUE, DASHES, GREEN, ORANGE, PALETTE, PURPLE, RED, SKY, figure_style
+from fdp_core.figure_style import BLUE, DASHES, GREEN, MAP, ORANGE, PALETTE, PURPLE, RED, SKY, figure_style
 from fdp_core.plots import map_overlay
 from fdp_core.words import is_legible
 
@@ -49,36 +51,36 @@ def maps_gallery(
         columns = 1 + len(maps)
         size = (2.15 * columns + 0.6, 2.15 * len(rows) + 0.9)
         fig, axs = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
-        drawn: dict[str, Any] = {}
         for line, row in enumerate(rows):
             placed = looks.placed[row]
             image = geometry.open_image(looks.photos[row].path)
             image = np.asarray(image) if show else np.full((image.height, image.width, 3), _GREY, np.uint8)
-            none = np.zeros((2, 2))
-            map_overlay(image, none, placed, axs[line, 0], alpha=0.0)
+            map_overlay(image, np.zeros((2, 2)), placed, axs[line, 0], alpha=0.0)
             for word in looks.photos[row].words:
                 outline = np.vstack([word.polygon, word.polygon[:1]])
-                style = "-" if is_legible(word) else ":"
                 axs[line, 0].plot(*outline.T, color="white", linewidth=2.5)
-                axs[line, 0].plot(*outline.T, color=RED, linewidth=1.3, linestyle=style)
+                axs[line, 0].plot(*outline.T, color=RED, linewidth=1.3, linestyle="-" if is_legible(word) else ":")
             axs[line, 0].set_ylabel(titles[line], fontsize=8)
             for ax, (name, planes) in zip(axs[line, 1:], maps.items()):
                 chance = name.startswith("P(")
                 values = planes[line] if chance else np.log2(np.clip(planes[line], 1, MOST))
-                limits = (0.0, 1.0 if chance else float(np.log2(MOST)))
-                map_overlay(image, values, placed, ax, limits=limits)
-                drawn["text probability" if chance else "attention / even attention"] = ax.images[-1]
+                map_overlay(image, values, placed, ax, limits=(0.0, 1.0 if chance else np.log2(MOST)))
         for ax, name in zip(axs[0], ["words outlined", *maps]):
             ax.set_title(name, fontsize=9)
-        for label, mappable in drawn.items():
-            bar = fig.colorbar(mappable, ax=axs, label=label, location="bottom", shrink=0.35, aspect=30, pad=0.01)
-            mappable.set_alpha(None)
-            if label.startswith("attention"):
-                ticks = np.arange(0, np.log2(MOST) + 1)
-                bar.set_ticks(ticks, labels=["≤ 1", *(f"{2**t:.0f}" for t in ticks[1:-1]), f"≥ {MOST:.0f}"])
+        ticks = np.arange(0, np.log2(MOST) + 1)
+        names = ["≤ 1", *(f"{2**t:.0f}" for t in ticks[1:-1]), f"≥ {MOST:.0f}"]
+        _bar(fig, axs, np.log2(MOST), "attention / even attention").set_ticks(ticks, labels=names)
+        if any(name.startswith("P(") for name in maps):
+            _bar(fig, axs, 1.0, "P(text)")
         if attribution:
             fig.text(0.5, -0.02, attribution, ha="center", va="top", fontsize=7)
     return fig
+
+
+def _bar(fig: Figure, axs: np.ndarray, top: float, label: str) -> Any:
+    """Add the colour scale of all maps of a kind: each map's own opacity varies, so the scale has none."""
+    colours = ScalarMappable(Normalize(0, top), MAP)
+    return fig.colorbar(colours, ax=axs, label=label, location="bottom", shrink=0.35, aspect=30, pad=0.01)
 
 
 def head_chart(stages: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], unit: str) -> Figure:

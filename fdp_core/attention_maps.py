@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from fdp_core import attention, focus, geometry
 from fdp_core.datasets import Word
-from fdp_core.words import is_legible
 
 _BATCH = 16  # photographs at once: bounds the memory of their tokens
 
@@ -185,23 +183,6 @@ def composition(looks: Looks, weights: np.ndarray) -> dict[str, np.ndarray]:
 def effective_cells(weights: np.ndarray) -> np.ndarray:
     """Return over how many tokens attention is spread, the exponential of its entropy: float [N, H] in 1..L."""
     return np.exp(-(weights * np.log(np.maximum(weights, 1e-300))).sum(axis=-1))
-
-
-def word_cells(looks: Looks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return every legible word apart: (photograph int [W], height on the input in pixels [W], cells [W, G*G]).
-
-    The height is the shorter side of the smallest rectangle around the word's polygon.
-    """
-    grid = round(looks.text.shape[1] ** 0.5)
-    owner, height, cells = [], [], []
-    for number, (photo, placed) in enumerate(zip(looks.photos, looks.placed)):
-        for word in filter(is_legible, photo.words):
-            covered = geometry.target_maps([word], placed, grid, shrink=1.0)[0].ravel()
-            if covered.any():
-                owner.append(number)
-                height.append(min(cv2.minAreaRect(placed.apply(word.polygon).astype(np.float32))[1]))
-                cells.append(covered)
-    return np.array(owner), np.array(height), np.stack(cells)
 
 
 def largest(change: np.ndarray, count: int) -> tuple[list[int], list[int]]:

@@ -97,15 +97,6 @@ def test_bars_are_not_judged_and_hold_no_photograph():
     assert not judged[[0, 3]].any() and judged[1].all() and judged[2].tolist() == [True, True, True, False]
 
 
-def test_words_apart_cover_what_all_cover_and_know_their_height(looks):
-    owner, height, cells = attention_maps.word_cells(looks)
-    for number, photo in enumerate(looks.photos):
-        mine = cells[owner == number]
-        assert len(mine) == sum(not word.ignore for word in photo.words)
-        np.testing.assert_allclose(np.minimum(mine.sum(0), 1), looks.text[number], atol=0.02)  # words barely overlap
-    assert (height > 0).all() and (height < SIZE / 2).all()
-
-
 def test_photographs_without_legible_text_are_left_out_and_a_set_of_them_is_an_error(fdp, gallery, store):
     bare = tuple(dataclasses.replace(photo, words=()) for photo in gallery.photos)
     mixed = dataclasses.replace(gallery, photos=(bare[0], gallery.photos[1], bare[2]))
