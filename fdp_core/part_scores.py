@@ -22,9 +22,7 @@ WAYS = {
 _LAST = -2.0  # of a photograph without a vector: below every score
 
 
-def score(
-    sets: VectorSets, encode: Callable[[list[str]], np.ndarray], composed: Composed
-) -> dict[str, np.ndarray]:
+def score(sets: VectorSets, encode: Callable[[list[str]], np.ndarray], composed: Composed) -> dict[str, np.ndarray]:
     """Score every photograph for every query in every way.
 
     A part's score is its largest cosine among the photograph's vectors: with one vector for each region, every part
@@ -51,7 +49,7 @@ def score(
         out["product"][row] = np.where(missing, _LAST, np.prod((1 + each) / 2, axis=0))
         out["one region"][row] = _filled(sets, parts.mean(0, keepdims=True))[0]
         out["word alone"][row] = each[0]
-    out["whole"] = whole
+    out["whole"][:] = whole
     out["whole + mean"] = (whole + out["mean"]) / 2
     return out
 
@@ -100,3 +98,41 @@ def interval(values: np.ndarray, seed: int = 0) -> dict[str, float]:
         return {"mean": np.nan, "from": np.nan, "to": np.nan, "queries": 0}
     low, high = metrics.bootstrap_interval(values, seed=seed)
     return {"mean": 100 * float(values.mean()), "from": 100 * low, "to": 100 * high, "queries": len(values)}
+
+
+def measured(
+    system: str,
+    scores: dict[str, np.ndarray],
+    composed: Composed,
+    measure: Callable[[np.ndarray, Composed], np.ndarray],
+    seed: int = 0,
+) -> list[dict[str, object]]:
+    """Summarise a value of each query by kind of query and way of asking.
+
+    Args:
+        system: what the table calls it.
+        scores: of :func:`score`.
+        composed: its Q queries.
+        measure: (scores [q, N], q queries) -> [q] in 0..1, such as :func:`average_precisions`.
+        seed: of the bootstrap.
+
+    Returns:
+        One dict for each kind and way: "system", "kind", "way" and those of :func:`interval`.
+    """
+    lines = []
+    for kind in dict.fromkeys(composed.kinds.tolist()):
+        rows = composed.kinds == kind
+        for way, values in scores.items():
+            found = interval(measure(values[rows], composed.take(rows)), seed)
+            lines.append({"system": system, "kind": kind, "way": way, **found})
+    return lines
+
+
+def average_precisions(scores: np.ndarray, composed: Composed) -> np.ndarray:
+    """Return the average precision of every query, [Q] in 0..1."""
+    return metrics.average_precisions(composed.relevant, scores)
+
+
+def decoy_shares(scores: np.ndarray, composed: Composed) -> np.ndarray:
+    """Return :func:`above_decoys` of every query, [Q] in 0..1 or NaN."""
+    return above_decoys(scores, composed.relevant, composed.decoys)
