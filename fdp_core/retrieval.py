@@ -21,6 +21,7 @@ from fdp_core.vector_sets import VectorSets
 
 _FORMAT = "fdp-index-2"
 _ONE_VECTOR_FORMAT = "fdp-index-1"  # without starts: one vector a photograph
+_HASHED = 65_536  # vectors hashed at once: an index may be larger than the memory
 
 
 class CorruptIndex(ValueError):
@@ -61,10 +62,22 @@ def contents_hash(paths: list[Path] | tuple[Path, ...], ids: list[str] | tuple[s
 
 def _vectors_hash(features: np.ndarray, starts: np.ndarray | None) -> str:
     """Return the sha256 of the vectors and, where they are given, of the places where photographs start."""
-    digest = hashlib.sha256(np.ascontiguousarray(features, "<f4").tobytes())
+    digest = hashlib.sha256()
+    for i in range(0, len(features), _HASHED):
+        digest.update(np.ascontiguousarray(features[i : i + _HASHED], "<f4").tobytes())
     if starts is not None:
         digest.update(np.ascontiguousarray(starts, "<i8").tobytes())
     return digest.hexdigest()
+
+
+def _map(path: Path) -> np.ndarray:
+    """Map the vectors of an index file: [R, D] float32, read-only."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))["features"]
+    if entry["dtype"] != "F32" or not all(entry["shape"]):
+        raise CorruptIndex(f"{path} holds vectors {entry['dtype']} {entry['shape']}; expected F32 [R, D].")
+    return np.memmap(path, "<f4", "r", 8 + length + entry["data_offsets"][0], tuple(entry["shape"]))
 
 
 @dataclass
@@ -93,6 +106,7 @@ class Index:
     may_show: bool = False
     system: Any = field(default=None, repr=False)
     starts: np.ndarray | None = None
+    _sets: VectorSets | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.starts is None:
@@ -109,7 +123,10 @@ class Index:
     @property
     def sets(self) -> VectorSets:
         """Return the vectors with their photographs."""
-        return VectorSets(self.features, self.starts)
+        kept = self._sets  # checked once, not at every query
+        if kept is None or kept.vectors is not self.features or kept.starts is not self.starts:
+            kept = self._sets = VectorSets(self.features, self.starts)
+        return kept
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -174,12 +191,13 @@ class Index:
         return atomic_write_bytes(path, safetensors.numpy.save(tensors, metadata=described))
 
     @classmethod
-    def load(cls, path: str | Path, model: Any = None) -> Index:
+    def load(cls, path: str | Path, model: Any = None, mapped: bool = False) -> Index:
         """Read an index.
 
         Args:
             path: the file.
             model: an FDP model or system to encode queries with; it must be the one that made the index.
+            mapped: leave the vectors in the file and map it, read-only: an index larger than the memory.
 
         Returns:
             The index.
@@ -200,7 +218,7 @@ class Index:
                 described = file.metadata() or {}
                 if described.get("format") not in (_FORMAT, _ONE_VECTOR_FORMAT):
                     raise CorruptIndex(f"{path} is no index of this version ({_FORMAT}). {again}")
-                features = file.get_tensor("features")
+                features = _map(path) if mapped else file.get_tensor("features")
                 starts = file.get_tensor("starts") if described["format"] == _FORMAT else None
             fields = {key: json.loads(described[key]) for key in ("ids", "paths", "unreadable", "may_show")}
             if _vectors_hash(features, starts) != described["sha256"]:
@@ -250,11 +268,15 @@ class Index:
         Raises:
             ValueError: the query is empty or the index has no model.
         """
+        return self.sets.scores(self._encode(text))[0]
+
+    def _encode(self, text: str) -> np.ndarray:
+        """Encode a query: [1, D] float32."""
         if not text.strip():
             raise ValueError("The query is empty; type a word or a phrase.")
         if self.system is None:
             raise ValueError("This index has no model to encode queries with: load it with Index.load(path, model).")
-        return self.sets.scores(np.asarray(self.system.encode_queries([text])))[0]
+        return np.asarray(self.system.encode_queries([text]), np.float32)
 
     def search(self, text: str, k: int = 10) -> list[Hit]:
         """Find the k photographs with the highest cosine, exactly; equal scores in the order of ids.
@@ -266,10 +288,10 @@ class Index:
         Returns:
             Hits, best first.
         """
-        scores = self.scores(text)
+        rows, scores = self.sets.nearest(self._encode(text)[0], k)
         return [
-            Hit(rank, row, self.ids[row], self.paths[row], float(scores[row]))
-            for rank, row in enumerate(top_rows(scores, self.ids, k), start=1)
+            Hit(rank, int(rows[at]), self.ids[rows[at]], self.paths[rows[at]], float(scores[at]))
+            for rank, at in enumerate(top_rows(scores, [self.ids[row] for row in rows], k), start=1)
         ]
 
 

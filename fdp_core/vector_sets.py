@@ -34,7 +34,8 @@ class VectorSets:
             raise ValueError(f"starts go from {starts[0]} to {starts[-1]}; expected 0 to {len(vectors)}, all rows.")
         if (np.diff(starts) < 0).any():
             raise ValueError(f"starts go down after place {np.argmax(np.diff(starts) < 0)}; expected never.")
-        if np.isnan(vectors).any():
+        step = max(1, _BLOCK // max(1, vectors.shape[1]))  # in blocks: the vectors may be a map of a file beyond memory
+        if any(np.isnan(vectors[i : i + step]).any() for i in range(0, len(vectors), step)):
             raise ValueError("vectors hold NaN; a photograph that cannot be read has no row instead.")
 
     @classmethod
@@ -83,6 +84,39 @@ class VectorSets:
             raise ValueError(f"The mask is {mask.dtype} {mask.shape}; expected bool ({len(self)},).")
         counts = np.diff(self.starts)
         return VectorSets(self.vectors[np.repeat(mask, counts)], np.append(0, np.cumsum(counts[mask])))
+
+    def nearest(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Find the k photographs with the highest scores, and those that tie with the last, in one pass of float32.
+
+        Args:
+            query: [D] float32, unit norm.
+            k: how many, at least 1.
+
+        Returns:
+            (places of photographs [K] int64, ascending; their scores [K] float32, as :meth:`scores` rounds them). All
+            others score surely less than the k best of these: the rounding of single precision is bounded.
+
+        Raises:
+            ValueError: the query has another width, or k is not positive.
+        """
+        if query.shape != self.vectors.shape[1:]:
+            raise ValueError(f"The query is {query.shape}; expected {self.vectors.shape[1:]}.")
+        if k < 1:
+            raise ValueError(f"k is {k}; expected 1 or more.")
+        places = np.flatnonzero(self.readable)
+        if not len(places):
+            return places, np.zeros(0, np.float32)
+        rough = np.maximum.reduceat(self.vectors @ query.astype(np.float32), self.starts[places])
+        if k < len(places):
+            slack = 4 * query.size * 2.0**-24  # of a sum of D products of unit vectors, on both sides
+            border = np.partition(rough, len(rough) - k)[len(rough) - k] - slack
+            places = places[rough >= border]
+        counts = self.starts[places + 1] - self.starts[places]
+        ends = np.cumsum(counts)
+        rows = np.arange(ends[-1]) + np.repeat(self.starts[places] - (ends - counts), counts)
+        # Row by row, in double precision: copies of one photograph tie exactly wherever they stand.
+        products = (self.vectors[rows].astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+        return places, np.maximum.reduceat(products, ends - counts).astype(np.float32)
 
     def scores(self, queries: np.ndarray) -> np.ndarray:
         """Score every photograph by the largest cosine of a query with its vectors.

@@ -132,3 +132,27 @@ def test_other_bad_input_is_refused():
     for mask in (np.array([0, 1, 2]), np.ones(2, bool)):
         with pytest.raises(ValueError, match=r"The mask is .*; expected bool \(3,\)"):
             sets.take(mask)
+
+
+@settings(deadline=None, max_examples=80)
+@given(counts=numbers, k=st.integers(1, 12), copies=st.booleans(), seed=st.integers(0, 999))
+def test_nearest_finds_what_the_scores_say(counts, k, copies, seed):
+    sets = made(counts, seed=seed)
+    if copies and len(sets.vectors):
+        sets = VectorSets(np.ascontiguousarray(np.resize(sets.vectors[:2], sets.vectors.shape)), sets.starts)
+    query = unit(np.random.default_rng(seed + 1000), 1)[0]
+    places, found = sets.nearest(query, k)
+    scores = sets.scores(query[None])[0]
+    np.testing.assert_array_equal(found, scores[places])
+    readable = np.flatnonzero(sets.readable)
+    assert len(places) >= min(k, len(readable)) and set(places) <= set(readable)
+    others = np.setdiff1d(readable, places)
+    if len(others):  # whoever was left out is below the last of the k
+        assert scores[others].max() < np.sort(found)[-k]
+
+
+def test_nearest_refuses_another_width_and_no_places():
+    with pytest.raises(ValueError, match=r"\(5,\).*\(7,\)"):
+        made([1]).nearest(np.ones(5, np.float32), 1)
+    with pytest.raises(ValueError, match="k is 0"):
+        made([1]).nearest(np.ones(7, np.float32), 0)
