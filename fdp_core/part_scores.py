@@ -85,9 +85,11 @@ def above_decoys(scores: np.ndarray, relevant: np.ndarray, decoys: np.ndarray) -
 
 
 def interval(values: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Return mean and 95 % bootstrap interval over queries of values [Q] in 0..1, in %, and their number.
+    """Return mean and 95 % bootstrap interval over queries of values [Q], in %, and their number.
 
-    NaN (a query that has no such value) is left out.
+    Args:
+        values: in 0..1, or differences of such; NaN (a query that has no such value) is left out.
+        seed: of the bootstrap.
 
     Returns:
         {"mean", "from", "to", "queries"}; NaN for the first three where nothing is left.
