@@ -1,7 +1,7 @@
 """Rows of float16 features on disk that survive interruption: nothing counts until the journal says so.
 
-One folder a store: ``features.f16`` (the rows), ``journal.jsonl`` (one line for each finished row) and
-``store.json`` (what the rows are). Rows are written with plain writes, not through a memory map: on a full
+One folder a store: ``features.f16`` (the rows), ``journal.jsonl`` (one line for each finished row, with its checksum)
+and ``store.json`` (what the rows are). Rows are written with plain writes, not through a memory map: on a full
 disk a map kills the process, a write raises an error that can be read.
 """
 
@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,20 @@ class NoSpace(OSError):
     """The disk cannot hold the feature cache."""
 
 
-def _read_journal(folder: Path) -> dict[int, Any]:
-    """Read the finished rows (row -> entry); a torn last line, left by an interruption, is ignored."""
-    done: dict[int, Any] = {}
+def _read_journal(folder: Path) -> dict[int, tuple[Any, int | None]]:
+    """Read the finished rows (row -> entry, checksum); a torn last line, left by an interruption, is ignored."""
+    done: dict[int, tuple[Any, int | None]] = {}
     for line in (folder / _JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             item = json.loads(line)
-            done[int(item["row"])] = item["entry"]
-        except (ValueError, KeyError, TypeError):
+            done[int(item["row"])] = item["entry"], item.get("crc")  # journals of old have no checksums
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
     return done
+
+
+def _sound(block: bytes, size: int, crc: int | None) -> bool:
+    return len(block) == size and crc in (None, zlib.crc32(block))
 
 
 def _read_meta(folder: Path) -> dict[str, Any] | None:
@@ -68,7 +73,7 @@ class RowCache:
         self.size = self.shape[0] * self.row_bytes
         if not self._valid():
             self._create()
-        self.done = {row: entry for row, entry in _read_journal(self.folder).items() if 0 <= row < self.shape[0]}
+        self.done = self._check()
         if len(self.done) < self.shape[0]:
             self._adopt()
 
@@ -105,6 +110,17 @@ class RowCache:
             if not self._valid():  # else another process was faster
                 raise NoSpace(f"{needs}, and it could not be made there: {error}. {advice}") from error
 
+    def _check(self) -> dict[int, Any]:
+        """Read the finished rows and return those (row -> entry) that still are what was written."""
+        done = {}
+        with open(self.folder / _DATA, "rb") as data:
+            for row, (entry, crc) in sorted(_read_journal(self.folder).items()):
+                if 0 <= row < self.shape[0]:
+                    data.seek(row * self.row_bytes)
+                    if crc is None or _sound(data.read(self.row_bytes), self.row_bytes, crc):
+                        done[row] = entry
+        return done
+
     def keep(self, rows: list[int], blocks: list[bytes], entries: list[Any]) -> None:
         """Write finished rows, then vouch for them.
 
@@ -123,7 +139,8 @@ class RowCache:
                     data.write(block)
                 data.flush()
                 os.fsync(data.fileno())
-            lines = "".join(json.dumps({"row": row, "entry": entry}) + "\n" for row, entry in zip(rows, entries))
+            kept = [{"row": row, "entry": e, "crc": zlib.crc32(block)} for row, block, e in zip(rows, blocks, entries)]
+            lines = "".join(json.dumps(item) + "\n" for item in kept)
             with open(self.folder / _JOURNAL, "a", encoding="utf-8") as journal:
                 journal.write("\n" + lines)  # the first break ends a line that an interruption tore
                 journal.flush()
@@ -156,11 +173,11 @@ class RowCache:
         try:
             contents, done = known["contents"], _read_journal(other)
             with open(other / _DATA, "rb") as data:
-                for row, entry in done.items():
+                for row, (entry, crc) in done.items():
                     if contents[row] in wanted:
                         data.seek(row * self.row_bytes)
                         block = data.read(self.row_bytes)
-                        if len(block) == self.row_bytes:
+                        if _sound(block, self.row_bytes, crc):
                             yield contents[row], block, entry
         except (OSError, KeyError, IndexError):
             return  # a damaged neighbour is no reason to stop

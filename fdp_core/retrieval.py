@@ -302,12 +302,14 @@ def open_index(model: Any, photographs: Any, path: str | Path | None = None, **o
     Args:
         model: an FDP model or any embedding system.
         photographs: a gallery or a folder.
-        path: the index file; None keeps the index in memory.
+        path: the index file; None keeps the index in memory. Of many photographs the vectors then stay in it.
         options: as in :meth:`Index.build`.
 
     Returns:
         An index that fits both.
     """
+    from fdp_core import stream_index  # it writes what this module reads
+
     system = _as_system(model, **options)
     gallery = load_folder(photographs) if isinstance(photographs, (str, Path)) else photographs
     if path is not None and Path(path).is_file():
@@ -320,6 +322,8 @@ def open_index(model: Any, photographs: Any, path: str | Path | None = None, **o
             folder = {photo.id: Path(photo.path) for photo in gallery.photos}
             index.paths = tuple(folder[name] for name in index.ids)  # the photographs may have moved as a whole
             return index
+    if path is not None and len(gallery.photos) > stream_index.SLICE:
+        return Index.load(stream_index.write(system, gallery, path), system, mapped=True)
     index = Index.build(system, gallery)
     if path is not None:
         index.save(path)

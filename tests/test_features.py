@@ -1,5 +1,6 @@
 """The feature cache: right numbers, right key, safe under interruption, honest about what it cannot read."""
 
+import json
 import os
 
 import numpy as np
@@ -110,6 +111,43 @@ def test_a_damaged_store_is_made_again(tmp_path):
     (folder / "store.json").write_text("{")
     run(backbone, shown, cache)
     assert backbone.seen == 10
+
+
+@pytest.mark.parametrize("place", [0, 17, -1])
+def test_a_flipped_bit_is_found_and_its_row_alone_is_made_again(tmp_path, place):
+    shown, cache = gallery(tmp_path / "g"), tmp_path / "cache"
+    store = run(FakeBackbone(), shown, cache)
+    expected = np.array(store.array)
+    data = bytearray((store.folder / "features.f16").read_bytes())
+    data[place] ^= 4
+    (store.folder / "features.f16").write_bytes(data)
+    backbone = FakeBackbone()
+    np.testing.assert_array_equal(run(backbone, shown, cache).array, expected)
+    assert backbone.seen == 1
+    backbone = FakeBackbone()
+    np.testing.assert_array_equal(run(backbone, shown, cache).array, expected)
+    assert backbone.seen == 0
+
+
+def test_a_flipped_bit_does_not_travel_to_another_gallery(tmp_path):
+    shown, cache = gallery(tmp_path / "g"), tmp_path / "cache"
+    store = run(FakeBackbone(), shown, cache)
+    data = bytearray((store.folder / "features.f16").read_bytes())
+    data[3] ^= 4
+    (store.folder / "features.f16").write_bytes(data)
+    backbone = FakeBackbone()
+    run(backbone, Gallery("sub", "train", shown.photos[:2], "", True), cache)
+    assert backbone.seen == 1
+
+
+def test_a_journal_without_checksums_still_counts(tmp_path):
+    shown, cache = gallery(tmp_path / "g"), tmp_path / "cache"
+    folder = run(FakeBackbone(), shown, cache).folder
+    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines() if line]
+    old = [json.dumps({"row": item["row"], "entry": item["entry"]}) for item in lines]
+    (folder / "journal.jsonl").write_text("\n".join(old) + "\n5\n")  # and a line that is no object
+    backbone = FakeBackbone()
+    assert run(backbone, shown, cache).ok.all() and backbone.seen == 0
 
 
 @pytest.mark.parametrize("cached", [False, True])
