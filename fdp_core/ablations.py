@@ -1,0 +1,165 @@
+"""Which part brings how much: the grid of one-switch changes, from the full model down and from bare training up."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fdp_core.config import Config, preset
+
+FULL, BARE, ZERO = "full", "bare", "zero-shot"  # the rows that others are compared with
+LEAVE_ONE_OUT, ADD_ONE_IN = "leave one out", "add one in"
+
+# One recipe for all rows, shorter than chapter 05's, so that the grid with three seeds fits in an hour on one core.
+# Fixed on held-out photographs of mini_train before any gallery was looked at.
+RECIPE: dict[str, Any] = {"epochs": 1, "decay_epoch": 1, "lr_new": 1e-3}
+
+# Only the position table is trained, by the alignment loss: what training brings without any part of FDP.
+_NOTHING: dict[str, Any] = {"shift": "off", "probe": "off", "prompts": "none", "candidates": 1, "weight_loc": 0.0}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration of the grid.
+
+    Attributes:
+        name: unique in the grid.
+        part: which part of FDP the switch is about.
+        side: "leave one out" of the full model, or "add one in" to bare training.
+        changes: switches that differ from the row that it is compared with.
+        reference: name of that row; itself for the full model and for zero-shot.
+        preset: the preset that everything else comes from.
+        tier: 1 for the parts that the paper names; 2 for finer switches of the same parts.
+    """
+
+    name: str
+    part: str
+    side: str = LEAVE_ONE_OUT
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    reference: str = FULL
+    preset: str = "default"
+    tier: int = 1
+
+    def config(self, seed: int = 0, **recipe: Any) -> Config:
+        """Return all switches of this row.
+
+        Args:
+            seed: of everything random.
+            recipe: length and rates of the training, over :data:`RECIPE`.
+        """
+        start = _NOTHING if self.side == ADD_ONE_IN else {}
+        # the row's own changes last: zero-shot has no epochs, whatever the recipe says
+        return preset(self.preset, **{**start, **RECIPE, **recipe, **self.changes, "seed": seed})
+
+
+def _out(name: str, part: str, tier: int = 1, **changes: Any) -> Row:
+    return Row(name, part, LEAVE_ONE_OUT, changes, tier=tier)
+
+
+def _in(name: str, part: str, reference: str = BARE, tier: int = 1, **changes: Any) -> Row:
+    return Row(name, part, ADD_ONE_IN, changes, reference, tier=tier)
+
+
+GRID: tuple[Row, ...] = (
+    Row(FULL, "everything"),
+    _out("input 320", "input", image_size=320),
+    _out("input 480", "input", image_size=480),
+    _out("shift off", "attention shift", shift="off"),
+    _out("shift additive", "attention shift", shift="additive"),
+    _out("shift multiply", "attention shift", shift="multiply"),
+    _out("probe off", "probing", probe="off"),
+    _out("probe official", "probing", probe="official"),
+    _out("one context", "contexts", prompts="one"),
+    _out("no context", "contexts", prompts="none"),
+    _out("distracted off", "distracted queries", candidates=1),
+    _out("distracted inverse", "distracted queries", distraction_target="inverse"),
+    _out("localiser linear", "localiser", localiser="linear"),
+    _out("positions flat", "positions", position_resize="flat_nearest"),
+    Row("paper_compat", "preset", preset="paper_compat"),
+    # finer switches
+    _out("localiser untaught", "localiser", 2, weight_loc=0.0),
+    _out("input 224", "input", 2, image_size=224),
+    _out("centre crop", "input", 2, fit="centre_crop"),
+    _out("squashed polygons", "supervision", 2, polygon_fit="squash"),
+    _out("shift on mean token", "attention shift", 2, shift_mean_token=True),
+    _out("shift scale fixed", "attention shift", 2, shift_scale_learnable=False),
+    _out("shift, released order", "attention shift", 2, shift_heads="released_order"),
+    _out("contexts random", "contexts", 2, prompt_start="random"),
+    _out("contexts 4 and 4", "contexts", 2, context_function=4),
+    _out("distracted T = 0.25", "distracted queries", 2, distraction_temperature=0.25),
+    _out("distracted T = 1", "distracted queries", 2, distraction_temperature=1.0),
+    _out("distractors as anchor", "distracted queries", 2, distractor_cluster="anchor"),
+    _out("true words distract", "distracted queries", 2, drop_true_distractors=False),
+    _out("padding counts", "distracted queries", 2, mask_padding=False),
+    _out("targets nearest", "supervision", 2, target_pool="nearest"),
+    _out("negatives by batch", "supervision", 2, loc_balance="batch"),
+    _out("one positive", "supervision", 2, positives="single"),
+    _out("no shuffling", "supervision", 2, shuffle=False),
+    # from zero-shot up; epochs 0 with every part off is CLIP as it is
+    _in(ZERO, "everything", ZERO, epochs=0),
+    _in("zero-shot 224", "input", ZERO, epochs=0, image_size=224),
+    _in("zero-shot 320", "input", ZERO, epochs=0, image_size=320),
+    _in("zero-shot 480", "input", ZERO, epochs=0, image_size=480),
+    _in(BARE, "training", ZERO),
+    _in("+ positions flat", "positions", BARE, 2, position_resize="flat_nearest"),
+    _in("+ shift log", "attention shift", shift="log", weight_loc=1.0),
+    _in("+ shift additive", "attention shift", shift="additive", weight_loc=1.0),
+    _in("+ shift multiply", "attention shift", BARE, 2, shift="multiply", weight_loc=1.0),
+    _in("+ probe spatial", "probing", probe="spatial"),
+    _in("+ probe official", "probing", probe="official"),
+    _in("+ one context", "contexts", prompts="one"),
+    _in("+ two contexts", "contexts", prompts="two"),
+    _in("+ distracted T = 0.5", "distracted queries", candidates=5),
+    _in("+ distracted inverse", "distracted queries", BARE, 2, candidates=5, distraction_target="inverse"),
+)
+
+# Every other field of Config, and why it has no row.
+NOT_VARIED: dict[str, str] = {
+    "localiser_hidden": "a width, not a choice between methods",
+    "shift_scale_init": "the start of a number that is learned",
+    "probe_heads": "a width, not a choice between methods",
+    "probe_dropout": "a rate of the recipe",
+    "probe_text": "one phrase is known of the paper; a search over phrases would be tuning",
+    "cluster_n_init": "chapter 03 varies the clustering",
+    "function_anchor": "names a cluster; chapter 03 varies the clustering",
+    "content_anchor": "names a cluster; chapter 03 varies the clustering",
+    "context_content": "chapter 03 varies the lengths for each kind of word",
+    "shrink_ratio": "a number of the supervision, as published",
+    "negative_ratio": "a number of the supervision, as published",
+    "weight_align": "without alignment nothing ties photographs to words",
+    "weight_distract": "0 is what one candidate is: `distracted off`",
+    "batch_size": "the recipe",
+    "words_per_image": "the released value is part of `paper_compat`; it changes the cost more than the result",
+    "lr_new": "the recipe",
+    "lr_copied": "the recipe",
+    "weight_decay": "the recipe",
+    "decay_epoch": "the recipe",
+    "validation_share": "chooses among epochs; the released value is part of `paper_compat`",
+    "seed": "every row is run with several",
+}
+
+
+def named(names: Sequence[str]) -> list[Row]:
+    """Return rows by name, in the order of the names.
+
+    Raises:
+        ValueError: there is no such row; the message lists all.
+    """
+    known = {row.name: row for row in GRID}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"There is no row {name!r} in the grid; it has: {', '.join(known)}.")
+    return [known[name] for name in names]
+
+
+def switches() -> list[dict[str, str]]:
+    """List every field of :class:`Config` with its default and the rows that change it, or why there are none."""
+    lines = []
+    for entry in dataclasses.fields(Config):
+        rows = [row.name for row in GRID if entry.name in row.changes]
+        value = str(getattr(Config(), entry.name))
+        reason = "" if rows else NOT_VARIED.get(entry.name, "")
+        lines.append({"switch": entry.name, "default": value, "rows": ", ".join(rows), "no row because": reason})
+    return lines
