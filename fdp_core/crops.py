@@ -7,6 +7,7 @@ import numpy as np
 
 LONG = 2.0  # how much longer than wide a rectangle must be to have a direction of reading
 STANDING = 3.0  # the same for one that stands upright
+LEVEL = 1e-3  # a direction that moves less sideways is vertical: it reads downwards
 
 
 def upright_box(points: np.ndarray) -> np.ndarray:
@@ -35,7 +36,8 @@ def tilted_box(points: np.ndarray, along: np.ndarray | None = None) -> np.ndarra
         needed = STANDING if abs(along[1]) > 1.7 * abs(along[0]) else LONG  # steeper than 60 degrees
         if np.linalg.norm(along) < needed * np.linalg.norm(short):
             along = np.array([1, 0], np.float32)
-        along = -along if along[0] < 0 else along
+        sideways = along[0] / max(np.linalg.norm(along), 1e-6)
+        along = -along if (along[1] < 0 if abs(sideways) < LEVEL else sideways < 0) else along
     length = float(np.linalg.norm(along))
     x = np.asarray(along, np.float32) / length if length > 1e-6 else np.array([1, 0], np.float32)  # a point has no side
     axes = np.stack([x, [-x[1], x[0]]])  # rows: along the word, down across it

@@ -6,10 +6,12 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import threading
 import time
 import unicodedata
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from fdp_core.features import CorruptPhotographs, error_report, reason_of
 from fdp_core.files import atomic_write_text, sha256_file
 
 ENGINES = ("openvino", "onnxruntime")  # fastest first
+_ONE_CORE = {"inference_num_threads": 1, "enable_cpu_pinning": False}
 
 
 class OcrMissing(ImportError):
@@ -64,12 +67,13 @@ class RapidReader:
 
     Args:
         engine: "openvino", "onnxruntime", or None for the fastest that is installed.
+        alone: use all cores for one photograph; else one core, for a reader among others.
 
     Raises:
         OcrMissing: RapidOCR or every engine is missing.
     """
 
-    def __init__(self, engine: str | None = None):
+    def __init__(self, engine: str | None = None, alone: bool = True):
         found = [name for name in ENGINES if importlib.util.find_spec(name)]
         if importlib.util.find_spec("rapidocr") is None or not found or (engine and engine not in found):
             raise OcrMissing(
@@ -81,6 +85,10 @@ class RapidReader:
         self.engine = engine or found[0]
         kind = rapidocr.EngineType(self.engine)
         params = {f"{part}.engine_type": kind for part in ("Det", "Cls", "Rec")} | {"Global.log_level": "error"}
+        if not alone and self.engine == "openvino":  # pinned, all readers would sit on the same core
+            params |= {f"EngineConfig.openvino.{k}": v for k, v in _ONE_CORE.items()}
+        elif not alone:
+            params |= {f"EngineConfig.onnxruntime.{k}_op_num_threads": 1 for k in ("intra", "inter")}
         self._model = rapidocr.RapidOCR(params=params)
         self.version = f"rapidocr {importlib.metadata.version('rapidocr')} ({self.engine})"
 
@@ -101,6 +109,7 @@ class OcrSystem:
         engine: of the reader, as in :class:`RapidReader`.
         cache_dir: folder that keeps what was read, by content of the file; None keeps it in this object only.
         progress: show a progress bar.
+        workers: photographs at once, each on one core by a RapidReader of its own; a ``reader`` given is shared.
     """
 
     def __init__(
@@ -110,8 +119,10 @@ class OcrSystem:
         engine: str | None = None,
         cache_dir: str | Path | None = None,
         progress: bool = True,
+        workers: int = 1,
     ):
-        self.reader = reader or RapidReader(engine)
+        self.reader = reader or RapidReader(engine, alone=workers == 1)
+        self.workers, self._shared, self._mine = workers, reader is not None, threading.local()
         self.version = getattr(self.reader, "version", type(self.reader).__name__)
         self.name, self.long_side, self.progress = "OCR pipeline", long_side, progress
         self.cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
@@ -124,21 +135,18 @@ class OcrSystem:
         from tqdm import tqdm
 
         start, computed, errors, result = time.perf_counter(), 0, [], []
-        for photo in tqdm(gallery.photos, desc="reading", disable=not self.progress):
+        with ThreadPoolExecutor(self.workers) as pool:
+            found = pool.map(self._lines, gallery.photos)
+            bar = tqdm(found, total=len(gallery.photos), desc="reading", disable=not self.progress)
             try:
-                image = geometry.open_image(photo.path)
-            except geometry.CorruptImage as error:
-                errors.append((photo.id, reason_of(error)))
-                result.append(None)
-                continue
-            key = self._key(photo)
-            lines = self._read[key] if key in self._read else self._load(key)
-            if lines is None:
-                image.thumbnail((self.long_side, self.long_side))
-                lines, computed = list(self.reader(np.asarray(image))), computed + 1
-                self._save(key, lines)
-            self._read[key] = lines
-            result.append(split_words(lines))
+                for photo, (lines, fresh) in zip(gallery.photos, bar):
+                    computed += lines is not None and fresh
+                    if lines is None:
+                        errors.append((photo.id, fresh))
+                    result.append(None if lines is None else split_words(lines))
+            except BaseException:  # Ctrl-C: do not read the whole gallery first
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         seconds, known = time.perf_counter() - start, len(result) - len(errors)
         if errors:
             warnings.warn(error_report(errors), CorruptPhotographs, stacklevel=2)
@@ -148,6 +156,29 @@ class OcrSystem:
         )
         self.speed = Speed(computed if fresh else 0, seconds, 1, "float32", "cpu", timed)
         return result
+
+    def _lines(self, photo: Any) -> tuple[list[str] | None, bool | str]:
+        """Return the lines of a photograph and whether they were read now; or None and why it cannot be opened."""
+        try:
+            image = geometry.open_image(photo.path)
+        except geometry.CorruptImage as error:
+            return None, reason_of(error)
+        key = self._key(photo)
+        lines = self._read[key] if key in self._read else self._load(key)
+        if fresh := lines is None:
+            image.thumbnail((self.long_side, self.long_side))
+            lines = list(self._own_reader()(np.asarray(image)))
+            self._save(key, lines)
+        self._read[key] = lines
+        return lines, fresh
+
+    def _own_reader(self) -> Callable[[np.ndarray], list[str]]:
+        """Return this thread's reader."""
+        if self.workers == 1 or self._shared:
+            return self.reader
+        if not hasattr(self._mine, "reader"):
+            self._mine.reader = RapidReader(self.reader.engine, alone=False)
+        return self._mine.reader
 
     def forget(self) -> None:
         """Drop what this object has read; the folder ``cache_dir`` stays."""

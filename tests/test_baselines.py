@@ -167,6 +167,17 @@ def test_ocr_system_ranks_caches_and_reports(tmp_path):
     assert fresh.reader.calls == 4
 
 
+def test_several_readers_at_once_read_the_same(tmp_path):
+    shown = gallery(tmp_path / "g", corrupt=(4,))
+
+    def reader(pixels):
+        return [f"mean{pixels.mean():.3f}"]
+
+    with pytest.warns(CorruptPhotographs):
+        one, three = (baselines.ocr(reader=reader, workers=n, progress=False).words(shown) for n in (1, 3))
+    assert one == three and len(set(map(str, one))) == 5
+
+
 def test_missing_ocr_packages_give_one_clear_error(monkeypatch):
     monkeypatch.setattr(ocr.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ocr.OcrMissing, match=r"\[ocr\]"):
@@ -179,7 +190,8 @@ def test_the_real_reader_reads():
 
     image = Image.new("RGB", (480, 200), "white")
     ImageDraw.Draw(image).text((60, 60), "HOTEL", fill="black", font=ImageFont.load_default(90))
-    assert "hotel" in ocr.split_words(ocr.RapidReader()(np.asarray(image)))
+    for alone in (True, False):
+        assert "hotel" in ocr.split_words(ocr.RapidReader(alone=alone)(np.asarray(image)))
 
 
 def test_baselines_do_not_import_the_optional_packages():

@@ -1,4 +1,4 @@
-"""The second glance: one system with several vectors a photograph, whole first, on a tiny backbone."""
+"""The second glance: one system with several vectors a photograph, on a tiny backbone."""
 
 import dataclasses
 import warnings
@@ -57,9 +57,13 @@ def photos(tmp_path_factory):
     return [np.asarray(geometry.open_image(path)) for path in paths]
 
 
-def system(model, some, batch_size=4, **glance) -> RegionSystem:
+def system(model, some, **glance) -> RegionSystem:
     chosen = Glance(**{"limit": 6, "height": 32, "width": 64, **glance})
-    return RegionSystem(model, chosen, some, batch_size=batch_size, progress=False)
+    return RegionSystem(model, chosen, some, progress=False)
+
+
+def encode(system: RegionSystem, photos: list[np.ndarray]) -> list[np.ndarray]:
+    return [system.encode_image(image) for image in photos]
 
 
 def assert_same(found, expected, atol=1e-5):
@@ -72,7 +76,7 @@ def assert_same(found, expected, atol=1e-5):
 
 
 def test_the_whole_stands_first_and_is_fdps_own_vector(model, finds, photos):
-    vectors = system(model, finds).encode_images(photos)
+    vectors = encode(system(model, finds, whole=True), photos)
     squares = np.stack([geometry.fit_array(image, 128)[0] for image in photos])
     whole = model.encode_images(squares).detach().numpy()
     np.testing.assert_allclose(np.stack([rows[0] for rows in vectors]), whole, atol=1e-4)
@@ -83,56 +87,65 @@ def test_the_whole_stands_first_and_is_fdps_own_vector(model, finds, photos):
     assert max(map(len, vectors)) <= 1 + 6, "the limit"
 
 
-def test_behind_it_stand_the_regions_in_the_order_of_their_scores(model, finds, photos):
-    """What encode_images gives is find, cut and encode_crops, one after the other."""
+def test_regions_stand_in_the_order_of_their_scores(model, finds, photos):
+    """What encode_image gives is find, cut and encode_crops, one after the other."""
     glance = system(model, finds)
-    for image, rows in zip(photos, glance.encode_images(photos)):
-        quads, scores = glance.find([image])[0]
-        assert len(quads) == len(scores) == len(rows) - 1 and (np.diff(scores) <= 0).all()
+    for image in photos:
+        quads, scores = glance.find(image)
+        assert len(quads) == len(scores) and (np.diff(scores) <= 0).all()
         if len(quads):
-            np.testing.assert_allclose(glance.encode_crops(glance.cut(image, quads)), rows[1:], atol=1e-5)
+            expected = glance.encode_crops(glance.cut(image, quads))
+            np.testing.assert_allclose(glance.encode_image(image), expected, atol=1e-5)
 
 
 def test_regions_are_told_in_the_photographs_own_pixels(model, finds, photos, monkeypatch):
-    """A region in the middle of the square input is in the middle of each photograph."""
-    middle = np.array([[[60, 62], [68, 62], [68, 66], [60, 66]]], np.float32)
-    monkeypatch.setattr("fdp_core.regions.find", lambda plane, stride, limit: (middle, np.ones(1, np.float32)))
-    for image, (quads, _) in zip(photos, system(model, finds).find(photos)):
+    """A region in the middle of the map is in the middle of each photograph, whose longer side the map sees as 128."""
+
+    def middle(plane, stride, limit):
+        x, y = np.array(plane.shape[::-1]) * stride / 2
+        return np.array([[[x - 4, y - 2], [x + 4, y - 2], [x + 4, y + 2], [x - 4, y + 2]]], np.float32), np.ones(1)
+
+    monkeypatch.setattr("fdp_core.regions.find", middle)
+    for image in photos:
+        quads, _ = system(model, finds).find(image)
         height, width = image.shape[:2]
-        assert quads[0].mean(0) == pytest.approx((width / 2, height / 2), abs=1)
+        assert quads[0].mean(0) == pytest.approx((width / 2, height / 2), abs=1e-3)
         size = max(width, height) / 128
-        assert np.ptp(quads[0], axis=0) == pytest.approx((8 * size, 4 * size), rel=0.05)
+        assert np.ptp(quads[0], axis=0) == pytest.approx((8 * size, 4 * size), rel=0.25), "sides round to 32 pixels"
 
 
 def test_encoding_twice_is_the_same(model, finds, photos):
     one, two = system(model, finds), system(model, finds)
-    assert_same(one.encode_images(photos), one.encode_images(photos), atol=0)
-    assert_same(one.encode_images(photos), two.encode_images(photos), atol=0)
+    assert_same(encode(one, photos), encode(one, photos), atol=0)
+    assert_same(encode(one, photos), encode(two, photos), atol=0)
 
 
 def test_without_the_whole_a_photograph_still_has_a_vector(model, finds, blind, photos):
-    with_whole = system(model, finds).encode_images(photos)
-    without = system(model, finds, whole=False).encode_images(photos)
+    with_whole = encode(system(model, finds, whole=True), photos)
+    without = encode(system(model, finds), photos)
     assert_same(without, [rows[1:] if len(rows) > 1 else rows for rows in with_whole])
-    alone = system(model, blind, whole=False).encode_images(photos)
+    alone = encode(system(model, blind), photos)
     assert_same(alone, [rows[:1] for rows in with_whole])
+
+
+def test_pooled_is_the_mean_direction(model, finds, photos):
+    for rows, one in zip(encode(system(model, finds), photos), encode(system(model, finds, pooled=True), photos)):
+        np.testing.assert_allclose(one, rows.mean(0, keepdims=True) / np.linalg.norm(rows.mean(0)), atol=1e-5)
 
 
 def test_a_map_that_finds_nothing_leaves_fdp(model, blind, photos):
     glance = system(model, blind)
-    assert [len(rows) for rows in glance.encode_images(photos)] == [1] * 5
+    assert [len(rows) for rows in encode(glance, photos)] == [1] * 5
     assert glance.cut(photos[0], np.zeros((0, 4, 2), np.float32)).shape == (0, 32, 64, 3)
 
 
 @pytest.mark.parametrize("map_size", [64, 192])
 def test_the_map_may_see_another_size_than_the_head(model, finds, photos, map_size):
     """The whole stays; the regions are others."""
-    plain, other = system(model, finds), system(model, finds, map_size=map_size)
-    vectors = other.encode_images(photos)
-    assert_same([rows[:1] for rows in vectors], [rows[:1] for rows in plain.encode_images(photos)], atol=1e-4)
-    assert max(map(len, vectors)) > 1
-    others = plain.encode_images(photos)
-    assert any(one.shape != two.shape or not np.allclose(one, two) for one, two in zip(vectors, others))
+    plain, other = (encode(system(model, finds, map_size=size, whole=True), photos) for size in (None, map_size))
+    assert_same([rows[:1] for rows in other], [rows[:1] for rows in plain], atol=1e-4)
+    assert max(map(len, other)) > 1
+    assert any(one.shape != two.shape or not np.allclose(one, two) for one, two in zip(other, plain))
 
 
 def test_cuts_have_the_asked_size_and_a_margin(model, finds):
@@ -160,11 +173,11 @@ def test_crops_are_encoded_as_clip_does_at_their_shape(model, finds):
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_bfloat16_gives_nearly_the_same_whole(model, finds, photos):
-    exact = system(model, finds).encode_images(photos)
-    half = system(model, finds, precision="bfloat16").encode_images(photos)
-    for one, other in zip(half, exact):
-        assert one.dtype == np.float32 and one[0] @ other[0] > 0.99
+def test_bfloat16_encodes_nearly_the_same(model, finds):
+    cuts = np.random.default_rng(0).integers(0, 256, (9, 32, 64, 3), dtype=np.uint8)
+    exact = system(model, finds).encode_crops(cuts)
+    half = system(model, finds, precision="bfloat16").encode_crops(cuts)
+    assert half.dtype == np.float32 and ((exact * half).sum(1) > 0.99).all()
 
 
 # --- galleries
@@ -175,18 +188,20 @@ def test_a_gallery_becomes_sets_of_vectors(model, finds, tmp_path):
     glance = system(model, finds)
     sets = glance.encode_gallery(shown)
     assert len(sets) == 5 and sets.readable.all() and not sets.single
-    expected = glance.encode_images([np.asarray(geometry.open_image(p.path)) for p in shown.photos])
+    expected = encode(glance, [np.asarray(geometry.open_image(p.path)) for p in shown.photos])
     for i, rows in enumerate(expected):
         np.testing.assert_allclose(sets.vectors[sets.starts[i] : sets.starts[i + 1]], rows, atol=1e-5)
     speed = glance.speed
-    assert (speed.photographs, speed.batch, speed.precision, speed.device) == (5, 4, "float32", "cpu")
+    assert (speed.photographs, speed.batch, speed.precision, speed.device) == (5, 1, "float32", "cpu")
     assert speed.fps > 0
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
-def test_the_batch_size_changes_no_vector(model, finds, tmp_path, batch_size):
-    shown = gallery(tmp_path)
-    one, other = (system(model, finds, size).encode_gallery(shown) for size in (3, batch_size))
+@pytest.mark.parametrize("workers", [2, 5, 64])
+def test_how_many_at_once_changes_no_vector(model, finds, tmp_path, workers):
+    shown, many = gallery(tmp_path), system(model, finds)
+    one = many.encode_gallery(shown)
+    many._engine.workers = workers
+    other = many.encode_gallery(shown)
     np.testing.assert_array_equal(one.starts, other.starts)
     np.testing.assert_allclose(one.vectors, other.vectors, atol=1e-5)
 
@@ -194,7 +209,7 @@ def test_the_batch_size_changes_no_vector(model, finds, tmp_path, batch_size):
 def test_a_corrupt_photograph_has_no_rows_and_is_named(model, finds, tmp_path):
     whole = system(model, finds).encode_gallery(gallery(tmp_path / "whole"))
     shown = gallery(tmp_path / "broken", corrupt=(1, 4))
-    glance = system(model, finds, batch_size=2)
+    glance = system(model, finds)
     with pytest.warns(CorruptPhotographs, match="2 photograph.*\n  01.png: .*\n  04.png: ") as caught:
         sets = glance.encode_gallery(shown)
     assert str(tmp_path) not in str(caught[0].message), "no folder in a report"
@@ -242,7 +257,7 @@ def test_queries_are_the_models_own(model, finds):
 def test_its_hash_tells_model_map_and_glance_apart(model, finds, blind):
     plain = system(model, finds)
     assert len(plain.model_hash) == 64 and plain.settings["model_hash"] == plain.model_hash
-    assert system(model, finds, batch_size=1).model_hash == plain.model_hash
+    assert system(model, finds).model_hash == plain.model_hash
     others = [system(model, blind), system(model, finds, margin=0.1), system(FDP(tiny.backbone(1), CONFIG), finds)]
     assert len({plain.model_hash, *(other.model_hash for other in others)}) == 4
 
@@ -255,5 +270,5 @@ def test_without_a_map_for_its_backbone_it_cannot_be_made(model, tmp_path, monke
 
 def test_the_model_stays_as_it_is(model, finds, photos):
     before = backbones.state_hash(model.state_dict())
-    system(model, finds, precision="bfloat16").encode_images(photos)
+    encode(system(model, finds, precision="bfloat16"), photos)
     assert backbones.state_hash(model.state_dict()) == before

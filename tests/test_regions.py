@@ -2,11 +2,12 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import shapely
 
-from fdp_core import geometry, regions
+from fdp_core import crops, geometry, regions
 
 STRIDE, SIDE = 4, 256  # pixels a cell, and of the whole map
 
@@ -147,37 +148,70 @@ def test_unshrink_undoes_the_vatti_offset(size, ratio):
 # --- leaving out
 
 
-def boxes(*spans: tuple[float, float]) -> np.ndarray:
-    """Return boxes 10 high from one x to another."""
-    return np.array([[[a, 0], [b, 0], [b, 10], [a, 10]] for a, b in spans], np.float32)
+def distinct(spans: list[tuple[float, float]], scores: list[float], limit: int) -> list[int]:
+    """Choose among boxes 10 high from one x to another."""
+    low, high = (np.array([[span[i], 10.0 * i] for span in spans], np.float32) for i in (0, 1))
+    return regions.distinct(low, high, np.array(scores, np.float32), limit)
 
 
 def test_distinct_by_hand():
     """Box 1 covers 80 % of box 0, box 2 70 %, box 3 nothing; box 1 scores best and removes box 0 alone."""
-    quads = boxes((0, 100), (0, 80), (0, 56), (200, 300))
-    scores = np.array([0.5, 0.9, 0.6, 0.7], np.float32)
-    assert regions.distinct(quads, scores, 9) == [1, 3, 2]
-    assert regions.distinct(quads, scores, 2) == [1, 3]
-    assert regions.distinct(quads, scores, 0) == []
+    spans, scores = [(0, 100), (0, 80), (0, 56), (200, 300)], [0.5, 0.9, 0.6, 0.7]
+    assert distinct(spans, scores, 9) == [1, 3, 2]
+    assert distinct(spans, scores, 2) == [1, 3]
+    assert distinct(spans, scores, 0) == []
 
 
 def test_what_was_left_out_removes_nothing():
     """0 removes 1; 1 equals 2 too, but 2 does not equal 0 and stays."""
-    quads = boxes((0, 100), (10, 110), (20, 120))
-    assert regions.distinct(quads, np.array([0.9, 0.8, 0.7]), 9) == [0, 2]
-    assert regions.distinct(quads, np.array([0.8, 0.9, 0.7]), 9) == [1]
+    spans = [(0, 100), (10, 110), (20, 120)]
+    assert distinct(spans, [0.9, 0.8, 0.7], 9) == [0, 2]
+    assert distinct(spans, [0.8, 0.9, 0.7], 9) == [1]
 
 
 def test_equal_scores_keep_their_order():
-    quads = boxes((0, 100), (0, 100), (200, 300))
-    assert regions.distinct(quads, np.array([0.5, 0.5, 0.5]), 9) == [0, 2]
+    assert distinct([(0, 100), (0, 100), (200, 300)], [0.5, 0.5, 0.5], 9) == [0, 2]
 
 
-def test_equality_is_judged_on_upright_boxes():
-    """A diamond and the square around it have the same upright box."""
-    diamond = np.array([[5, 0], [10, 5], [5, 10], [0, 5]], np.float32)
-    quads = np.stack([diamond, boxes((0, 10))[0]])
-    assert regions.distinct(quads, np.array([0.5, 0.6]), 9) == [1]
+def slow_find(probability: np.ndarray, stride: float, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find regions one by one: each piece's outline, its tilted box, and a comparison with all kept before."""
+    closed = [(cv2.morphologyEx(probability, cv2.MORPH_CLOSE, np.ones((1, g))), t) for g, t in regions.CLOSED]
+    found = []
+    for plane, threshold in [(probability, t) for t in regions.THRESHOLDS] + closed:
+        count, labels = cv2.connectedComponents((plane > threshold).astype(np.uint8))
+        for piece in range(1, count):
+            part = labels == piece
+            if part.sum() >= regions.SMALLEST:
+                outline, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+                quad = crops.tilted_box(outline[0].reshape(-1, 2))
+                width, height = (np.linalg.norm(quad[i] - quad[0]) + 1 for i in (1, 3))
+                quad = crops.grow_by(quad, 0.5 + regions.unshrink(width, height)) + 0.5
+                (y,), (x,) = ((np.flatnonzero(part.any(axis))[[0, -1]] + [0, 1],) for axis in (1, 0))
+                out = regions.unshrink(x[1] - x[0], y[1] - y[0])
+                box = shapely.box(x[0] - out, y[0] - out, x[1] + out, y[1] + out)
+                found.append((float(plane[part].mean()), box, quad * stride))
+    kept = []
+    for score, box, quad in sorted(found, key=lambda piece: -np.float32(piece[0])):
+        if all(box.intersection(b).area <= regions.SAME * box.union(b).area for _, b, _ in kept) and len(kept) < limit:
+            kept.append((score, box, quad))
+    return np.array([quad for *_, quad in kept]).reshape(-1, 4, 2), np.array([score for score, *_ in kept])
+
+
+@pytest.mark.own_thresholds
+@pytest.mark.parametrize("seed", range(6))
+def test_the_fast_way_is_the_slow_one(seed, monkeypatch):
+    for module in (crops, regions):  # no piece of whole cells is as long as this: rounding must not decide
+        monkeypatch.setattr(module, "LONG", 2.0123)
+        monkeypatch.setattr(module, "STANDING", 3.0123)
+    rng = np.random.default_rng(seed)
+    places = rng.uniform([30, 30, 30, 14, -40], [226, 226, 120, 50, 40], (8, 5))
+    probability = np.clip(drawn(*(rectangle(*place) for place in places)) * rng.uniform(0.3, 1, (64, 64)), 0, 1)
+    probability = probability.astype(np.float32)
+    for limit in (5, 200):
+        quads, scores = regions.find(probability, 4, limit)
+        expected, rated = slow_find(probability, 4, limit)
+        np.testing.assert_allclose(scores, rated, atol=1e-5)
+        np.testing.assert_allclose(quads, expected, atol=0.02)
 
 
 @pytest.mark.own_thresholds

@@ -1,0 +1,198 @@
+"""Both networks of a second glance in OpenVINO, which is faster than PyTorch on a CPU; an optional extra (`make fast`).
+
+One photograph runs on one core, as many photographs at once as there are cores: many small networks keep a core
+busier than one core's share of each layer would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from fdp_core import backbones, datasets, geometry, places, regions
+from fdp_core.fast_trunk import FastTrunk
+from fdp_core.glance import Finder, Glance, Reader, cut_out, frame
+from fdp_core.text_map import STRIDE, TextMap
+
+BATCH = 16  # cuts at once; a fixed shape lets the compiler plan all memory
+CALIBRATION = 24  # rendered photographs of the shipped training set that set the ranges of the eight bits
+
+
+class OpenVinoMissing(ImportError):
+    """The optional packages of the fast engine are not installed."""
+
+
+class OpenVinoEngine:
+    """Runs the finder and the reader, compiled for this processor.
+
+    Args:
+        backbone: the frozen CLIP.
+        text_map: its text map.
+        glance: sizes and precision; "bfloat16" is float32 on a processor that does not compute in bfloat16, "int8"
+            keeps what is no convolution in bfloat16.
+        cache_dir: where quantised networks are kept (seconds to make); None makes them anew.
+
+    Raises:
+        OpenVinoMissing: openvino, or for "int8" nncf, is not installed.
+
+    Attributes:
+        workers: photographs at once.
+    """
+
+    def __init__(
+        self, backbone: backbones.Backbone, text_map: TextMap, glance: Glance, cache_dir: str | Path | None = None
+    ):
+        wanted = ["openvino", "nncf"] if glance.precision == "int8" else ["openvino"]
+        if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
+            raise OpenVinoMissing(
+                f"engine='openvino' with precision={glance.precision!r} needs {' and '.join(missing)}. "
+                "Install the optional extra, in the checkout: make fast, or pip install -e '.[fast]'."
+            )
+        import openvino
+
+        self._core, self.workers = openvino.Core(), len(os.sched_getaffinity(0))
+        # BatchNorm is folded in PyTorch; OpenVINO chooses the precision of each layer itself
+        trunk = FastTrunk(backbone.clip)
+        finder = Finder(backbone, trunk, text_map).eval().cpu()
+        reader = Reader(backbone, trunk, (glance.height, glance.width)).eval().cpu()
+        side = glance.map_size or backbone.image_size
+        networks = {
+            "find": _convert(finder, [1, -1, -1, 3], [1, side, side, 3]),
+            "read": _convert(reader, [BATCH, glance.height, glance.width, 3], [BATCH, glance.height, glance.width, 3]),
+        }
+        if glance.precision == "int8":
+            key = _key(backbone, text_map, glance, side)
+            networks = _quantised(self._core, networks, backbone, finder, glance, side, key, cache_dir)
+        hint = "f32" if glance.precision == "float32" else "bf16"
+        options = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": self.workers,
+            "NUM_STREAMS": self.workers,
+            "ENABLE_CPU_PINNING": False,  # it would put the first stream of each network on the same core
+        }
+        self._compiled = {name: self._core.compile_model(net, "CPU", options) for name, net in networks.items()}
+        self._dimension = reader.pool.c_proj.out_features
+        self._mine = threading.local()
+
+    def find(self, image: np.ndarray) -> np.ndarray:
+        """Map one frame: uint8 [H, W, 3] -> probability of words, float32 [H / 4, W / 4]."""
+        return self._run("find", image[None])[0]
+
+    def read(self, cuts: np.ndarray) -> np.ndarray:
+        """Encode cuts: uint8 [R, h, w, 3] -> unit vectors float32 [R, D]."""
+        out = np.zeros((len(cuts), self._dimension), np.float32)
+        for i in range(0, len(cuts), BATCH):
+            part = cuts[i : i + BATCH]
+            full = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), np.uint8)])
+            out[i : i + len(part)] = self._run("read", full)[: len(part)]
+        return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6)  # eight bits leave it near one only
+
+    def _run(self, name: str, images: np.ndarray) -> np.ndarray:
+        """Run a network by a request of this thread's own; the result is valid until its next call."""
+        requests = self._mine.__dict__
+        if name not in requests:
+            requests[name] = self._compiled[name].create_infer_request()
+        return requests[name].infer([images], share_inputs=True, share_outputs=True)[0]
+
+
+def _convert(network: nn.Module, shape: list[int], example: list[int]):
+    """Convert a network on uint8 images of a shape (-1: any size) to OpenVINO."""
+    import openvino
+
+    with warnings.catch_warnings(), torch.no_grad(), _unreported():
+        warnings.simplefilter("ignore")  # of tracing: sizes and a way to do it that will be replaced
+        images = torch.zeros(example, dtype=torch.uint8)
+        inputs = [(openvino.PartialShape(shape), openvino.Type.u8)]
+        return openvino.convert_model(network, example_input=images, input=inputs)
+
+
+def _key(backbone: backbones.Backbone, text_map: TextMap, glance: Glance, side: int) -> str:
+    """Name what a quantised network was made from."""
+    versions = [importlib.metadata.version(name) for name in ("openvino", "nncf")]
+    facts = backbone.weights_hash, backbones.state_hash(text_map.state_dict()), glance.height, glance.width, side
+    facts += BATCH, CALIBRATION, glance.limit, *versions
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+def _quantised(core, networks: dict, backbone, finder: Finder, glance: Glance, side: int, key: str, cache_dir) -> dict:
+    """Quantise both networks on rendered photographs, or take what the cache has kept."""
+    folder = Path(cache_dir or places.cache_folder("openvino")) / key
+    if folder.is_dir():
+        try:
+            return {name: core.read_model(folder / f"{name}.xml") for name in networks}
+        except RuntimeError:  # torn: make it anew
+            shutil.rmtree(folder)
+    frames, cuts = calibration(finder, glance, side)
+    made = {"find": _quantise(networks["find"], frames), "read": _quantise(networks["read"], cuts)}
+    import openvino
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
+    for name, network in made.items():
+        openvino.save_model(network, fresh / f"{name}.xml")
+    try:
+        fresh.rename(folder)  # whole or not at all
+    except OSError:
+        shutil.rmtree(fresh)  # another process was first
+    return {name: core.read_model(folder / f"{name}.xml") for name in networks}
+
+
+def _quantise(network, samples: list[np.ndarray]):
+    """Choose ranges from samples; matrix products (the attention pool) stay as they are: eight bits break them."""
+    with _unreported():
+        import nncf
+
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+        return nncf.quantize(
+            network,
+            nncf.Dataset(samples),
+            subset_size=len(samples),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),  # the finder has none
+        )
+
+
+@contextlib.contextmanager
+def _unreported():
+    """Keep both packages from reporting their use over the network: they ask this variable, and nothing else."""
+    before = os.environ.get("CI")
+    os.environ["CI"] = "true"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CI"]
+        else:
+            os.environ["CI"] = before
+
+
+@torch.inference_mode()
+def calibration(finder: Finder, glance: Glance, side: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return frames uint8 [1, H, W, 3] and batches of cuts uint8 [BATCH, h, w, 3] of rendered training photographs.
+
+    The cuts are what the text map finds, good or bad: ranges set by clean words alone do not fit what it is shown.
+    """
+    gallery, _ = datasets.load("mini_train")
+    frames, cuts = [], []
+    for photo in gallery.photos[:CALIBRATION]:
+        image = np.asarray(geometry.open_image(photo.path))
+        small, scale = frame(image, side)
+        frames.append(small[None])
+        quads, _ = regions.find(finder(torch.from_numpy(small)[None])[0].numpy(), STRIDE, glance.limit)
+        cuts.append(cut_out(image, quads * scale, glance))
+    cuts = np.concatenate(cuts)
+    cuts = cuts[:: max(1, len(cuts) // (CALIBRATION * BATCH))]  # as many batches as frames, from all photographs
+    return frames, [cuts[i : i + BATCH] for i in range(0, len(cuts) - BATCH + 1, BATCH)]
