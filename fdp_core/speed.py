@@ -1,7 +1,7 @@
 """Timing side by side: several ways of doing one thing take turns, and only their ratios are told.
 
-An absolute time belongs to one machine at one moment. Ways that take turns meet the same disturbances, so the ratio of two
-neighbours in time is worth more than the ratio of two means; its median and its spread over the rounds are reported.
+An absolute time belongs to one machine at one moment. Ways that take turns meet the same disturbances, so the ratio of
+two neighbours in time is worth more than that of two means; its median and its spread over the rounds are reported.
 """
 
 from __future__ import annotations

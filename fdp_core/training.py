@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from fdp_core import lexicon, losses, metrics, prompt, samples
 from fdp_core.config import Config
-from fdp_core.distract import Distractors, soft_targets
+from fdp_core.distract import Candidates, Distractors, soft_targets
 from fdp_core.history import History
 from fdp_core.samples import batches_of
 from fdp_core.training_state import BEST, LAST, LOG, TERMS, Run
@@ -69,7 +69,35 @@ def loss_terms(
         own = model.kinds_of(words)
         kinds = torch.cat([own, own.repeat_interleave(distractors.candidates)]).tolist()
     texts = model.encode_queries(words + candidates.flat(), kinds)  # one call: equal words are encoded once
-    anchors, others = texts[: len(words)], texts[len(words) :].view(len(words), distractors.candidates, -1)
+    return weigh(model, data, batch, seen, texts, candidates, config)
+
+
+def weigh(
+    model: Any,
+    data: samples.TrainingSet,
+    batch: Sequence[tuple[int, str]],
+    seen: dict[str, Tensor],
+    texts: Tensor,
+    candidates: Candidates,
+    config: Config,
+) -> dict[str, Tensor]:
+    """Compute the losses of what was encoded.
+
+    Args:
+        model: for its temperature.
+        data: the training set.
+        batch: B pairs (image, word).
+        seen: ``image`` [B, D] and ``local_logits`` [B, G, G] of :meth:`fdp_core.model.FDP.encode_features`.
+        texts: unit vectors [B + B * K, D]: the words, then the candidates of each.
+        candidates: the K candidates of each word.
+        config: all switches.
+
+    Returns:
+        As :func:`loss_terms`.
+    """
+    images, words = [image for image, _ in batch], [word for _, word in batch]
+    device = texts.device
+    anchors, others = texts[: len(words)], texts[len(words) :].view(len(words), len(candidates.texts[0]), -1)
     valid = candidates.valid if config.mask_padding else None
     share = soft_targets(candidates.distances, config.distraction_target, config.distraction_temperature, valid)
     positives = data.contains(images, words).to(device) if config.positives == "multi" else None
