@@ -33,13 +33,15 @@ class Pair:
     apart: np.ndarray
 
 
-def make(gallery: Any, composed: phrases.Composed, each: int = 2, seed: int = 0) -> list[Pair]:
+def make(gallery: Any, composed: phrases.Composed, count: int, seed: int = 0) -> list[Pair]:
     """Cut phrases out of photographs and paste their words into others, on free places: once as they stood, once apart.
+
+    Free is a place without words; where pictures are, nobody tells.
 
     Args:
         gallery: N photographs with words and polygons.
         composed: phrases over it (:func:`fdp_core.phrases.phrases`).
-        each: pairs a phrase.
+        count: pairs in all, dealt evenly to the phrases; fewer than phrases leave some out, evenly.
         seed: of sources, hosts and places.
 
     Returns:
@@ -50,18 +52,20 @@ def make(gallery: Any, composed: phrases.Composed, each: int = 2, seed: int = 0)
     """
     held = [set(photo_tokens(photo, WORD_PROTOCOL)) for photo in gallery.photos]
     pairs = []
-    for row, (text, parts) in enumerate(zip(composed.texts, composed.parts)):
-        rng = np.random.default_rng([seed, row])
+    rows = np.linspace(0, len(composed), count, endpoint=False).astype(int)
+    for number, row in enumerate(rows):
+        rng, parts = np.random.default_rng([seed, number]), composed.parts[row]
         columns = np.flatnonzero(composed.relevant[row])
         sources = [(gallery.photos[n], run) for n in columns for run in phrases.find(gallery.photos[n], parts)]
         hosts = [photo for photo, words in zip(gallery.photos, held) if not words & set(parts)]
-        for number in range(each if sources and hosts else 0):
-            photo, run = sources[number % len(sources)]
-            pieces = _cut_out(np.asarray(open_image(photo.path)), [photo.words[n].polygon for n in run])
-            for host in rng.permutation(len(hosts))[:_HOSTS]:
-                if (made := _paste(rng, hosts[host], pieces)) is not None:
-                    pairs.append(Pair(text, *made))
-                    break
+        if not (sources and hosts):
+            continue
+        photo, run = sources[rng.integers(len(sources))]
+        pieces = _cut_out(np.asarray(open_image(photo.path)), [photo.words[n].polygon for n in run])
+        for host in rng.permutation(len(hosts))[:_HOSTS]:
+            if (found := _paste(rng, hosts[host], pieces)) is not None:
+                pairs.append(Pair(composed.texts[row], *found))
+                break
     return pairs
 
 

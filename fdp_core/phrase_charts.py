@@ -14,7 +14,9 @@ from fdp_core.figure_style import PALETTE, figure_style
 _MARKS = "os^Dv"
 
 
-def way_dots(table: Any, label: str, level: Mapping[str, float], ways: Sequence[str] | None = None) -> Figure:
+def way_dots(
+    table: Any, label: str, level: Mapping[str, float], ways: Sequence[str] | None = None, unit: str = "queries"
+) -> Figure:
     """Draw a value with its interval for each way of asking, one panel for each kind of query.
 
     Args:
@@ -23,6 +25,7 @@ def way_dots(table: Any, label: str, level: Mapping[str, float], ways: Sequence[
         label: of the value's axis, with its unit.
         level: kind -> the value of chance, in %, drawn dashed.
         ways: which, from top to bottom; None for all.
+        unit: of the column "queries", where it counts something else.
 
     Returns:
         The figure.
@@ -53,7 +56,7 @@ def way_dots(table: Any, label: str, level: Mapping[str, float], ways: Sequence[
             if kind in level:
                 ax.axvline(level[kind], color="#666666", linestyle="--", linewidth=1)
             ax.set(
-                title=f"{kind} ({int(part['queries'].max())} queries)",
+                title=f"{kind} ({int(part['queries'].max())} {unit})",
                 xlim=(-2, 102),
                 yticks=np.arange(len(ways)),
                 yticklabels=ways,

@@ -1,5 +1,7 @@
 """Phrases and attributes: which photographs answer, which only share a word, and how they are scored by parts."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -41,7 +43,7 @@ def mini():
 @pytest.fixture(scope="module")
 def made(mini):
     photos, queries = mini
-    return apart.make(photos, phrases.phrases(photos, queries), each=1, seed=0)
+    return apart.make(photos, phrases.phrases(photos, queries), 12, seed=0)
 
 
 class TestPhrases:
@@ -240,9 +242,9 @@ class TestApart:
         photos, queries = mini
         composed = phrases.phrases(photos, queries)
         assert [pair.phrase for pair in made] == list(composed.texts)
-        again = apart.make(photos, composed, each=1, seed=0)
+        again = apart.make(photos, composed, 12, seed=0)
         assert all(np.array_equal(a.apart, b.apart) for a, b in zip(made, again))
-        other = apart.make(photos, composed, each=1, seed=1)
+        other = apart.make(photos, composed, 12, seed=1)
         assert any(
             a.together.shape != b.together.shape or (a.together != b.together).any() for a, b in zip(made, other)
         )
@@ -257,7 +259,7 @@ class TestApart:
         photos = gallery(
             Photo("a", tmp_path / "a.png", words), Photo("b", tmp_path / "b.png", (word("bus", 100, 100, 60, 20),))
         )
-        pairs = apart.make(photos, phrases.phrases(photos, asked(["no parking"], [[1, 0]])), each=3)
+        pairs = apart.make(photos, phrases.phrases(photos, asked(["no parking"], [[1, 0]])), 3)
         assert len(pairs) == 3
         for pair in pairs:
             rows = {}
@@ -271,6 +273,13 @@ class TestApart:
             lines = [abs(rows[name, (255, 0, 0)] - rows[name, (0, 0, 255)]) for name in ("together", "apart")]
             assert lines[0] < 2 and lines[1] >= 2 * 20
 
+    @pytest.mark.parametrize("count, dealt", [(0, {}), (3, {1}), (30, {2, 3})])
+    def test_pairs_are_dealt_evenly(self, mini, count, dealt):
+        photos, queries = mini
+        pairs = apart.make(photos, phrases.phrases(photos, queries), count)
+        assert len(pairs) == count
+        assert set(Counter(pair.phrase for pair in pairs).values()) == set(dealt)
+
     def test_as_a_gallery(self, mini, made, tmp_path):
         photos, composed = apart.as_gallery(made[:2], tmp_path, mini[0])
         assert len(photos) == 4 and photos.may_show and all(item.path.is_file() for item in photos.photos)
@@ -283,7 +292,7 @@ class TestApart:
     def test_no_phrase_in_place_no_pair(self, mini):
         photos, _ = mini
         lost = phrases.phrases(photos, asked(["no such phrase"], [[0] * len(photos)]))
-        assert apart.make(photos, lost) == []
+        assert apart.make(photos, lost, 5) == []
 
     def test_means_by_phrase(self):
         assert apart.by_phrase([1.0, 0.0, 0.5], ["b", "b", "a"]).tolist() == [0.5, 0.5]
@@ -300,7 +309,7 @@ class TestCharts:
     )
 
     def test_dots_stand_at_their_values(self):
-        figure = phrase_charts.way_dots(self.TABLE, "mAP, %", {"phrase": 7.0}, ["mean", "whole"])
+        figure = phrase_charts.way_dots(self.TABLE, "mAP, %", {"phrase": 7.0}, ["mean", "whole"], "queries")
         panels = [ax for ax in figure.axes if ax.has_data()]
         assert [ax.get_title() for ax in panels] == [f"{k} (12 queries)" for k in ("phrase", "colour", "position")]
         first = panels[0]
