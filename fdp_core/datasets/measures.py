@@ -9,7 +9,7 @@ import shapely
 from PIL import Image
 
 from ..geometry import plan_fit
-from .types import Gallery, Queries, Word
+from .types import Gallery, Photo, Queries, Word
 from .verify import count
 
 _TURNED = (5, 6, 7, 8)  # values of the EXIF orientation at which width and height change places
@@ -59,14 +59,23 @@ def text_heights(gallery: Gallery, size: int, fit: str = "letterbox") -> np.ndar
         float ``[W]``, pixels of the input, legible words in the order of the gallery; words of photographs that cannot
         be read are left out.
     """
-    found: list[float] = []
+    found = [np.zeros(0)]
     for photo in gallery.photos:
-        legible = [word for word in photo.words if not word.ignore]
-        sides = _sides(photo.path) if legible else None
-        if sides is not None:
-            plan = plan_fit(*sides, size, fit)
-            found += [_height(word, plan) for word in legible]
-    return np.array(found, dtype=float)
+        if any(not word.ignore for word in photo.words) and (tall := word_heights(photo, size, fit)) is not None:
+            found.append(tall[[not word.ignore for word in photo.words]])
+    return np.concatenate(found)
+
+
+def word_heights(photo: Photo, size: int, fit: str = "letterbox") -> np.ndarray | None:
+    """Measure the words of one photograph as :func:`text_heights` does.
+
+    Returns:
+        float ``[W]``, pixels of the input, in the order of ``photo.words``; None where the file cannot be read.
+    """
+    if (sides := _sides(photo.path)) is None:
+        return None
+    plan = plan_fit(*sides, size, fit)
+    return np.array([_height(word, plan) for word in photo.words], dtype=float)
 
 
 def _height(word: Word, plan: Any) -> float:

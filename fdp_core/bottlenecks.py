@@ -1,0 +1,217 @@
+"""Where a text retriever fails: how tall the searched word stands in its input, and what it takes for the word.
+
+Everything here asks scores [Q, N] alone, so that any system, backbone and set can be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fdp_core import datasets, metrics
+from fdp_core.backbones import STRIDE
+from fdp_core.datasets.measures import word_heights
+from fdp_core.datasets.protocol import WORD_PROTOCOL, normalise, tokens
+from fdp_core.parameters import BadParameter
+
+
+def numbers(text: str, name: str, multiple: int = 1) -> list[int]:
+    """Read a parameter such as ``"224, 320"``: rising whole numbers above zero, each a multiple of ``multiple``.
+
+    Raises:
+        BadParameter: it is something else; the message names the parameter.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    values = [int(part) for part in parts if part.isdecimal()]
+    rising = all(one < other for one, other in zip(values, values[1:]))
+    if not parts or len(values) < len(parts) or not rising or any(v < 1 or v % multiple for v in values):
+        of = f", multiples of {multiple}," if multiple > 1 else ""
+        raise BadParameter(f"{name} is {text!r}; expected rising whole numbers{of} such as {name}='224, 640'.")
+    return values
+
+
+def batch_of(size: int) -> int:
+    """Return how many photographs to take at once: about as many pixels at each size, which is fastest on a CPU."""
+    return max(1, 8 * (7 * STRIDE) ** 2 // size**2)
+
+
+def recorded_sizes(table: Any, weights_hash: str, template: str = "{}") -> dict[str, Any]:
+    """Collect what zero-shot runs of one backbone have left on record.
+
+    Args:
+        table: from :func:`fdp_core.results.load_all`. weights_hash: of the backbone; runs of others are left out.
+        template: of the queries, likewise.
+
+    Returns:
+        Set -> DataFrame, index the side of the input in pixels, column ``mAP`` in %.
+    """
+    import pandas as pd
+
+    found: dict[str, dict[int, float]] = {}
+    for row in table.to_dict("records"):
+        given = row["parameters"]
+        same = row["weights_hash"] == weights_hash and given.get("template") == template and row["metric"] == "mAP"
+        if same and row["system"].startswith("zero-shot CLIP"):
+            found.setdefault(row["set"], {})[int(given["image_size"])] = row["value"]
+    return {name: pd.DataFrame({"mAP": pd.Series(sizes).sort_index()}) for name, sizes in sorted(found.items())}
+
+
+def word_protocol(gallery: Any) -> dict[str, Any]:
+    """Return how an annotated word becomes a query in a gallery: by its manifest, else case-folded as it stands."""
+    known = gallery.name in datasets.names()
+    protocol = datasets.find(gallery.name).split(gallery.split)[1]["protocol"] if known else WORD_PROTOCOL
+    # A set whose files list the right photographs says nothing of single words.
+    return WORD_PROTOCOL if protocol.get("queries", {}).get("rule") == "listed" else protocol
+
+
+def searched_heights(gallery: Any, queries: Any, size: int, fit: str = "letterbox") -> np.ndarray:
+    """Measure the tallest word of each right photograph that is the query.
+
+    Args:
+        gallery: N photographs with words and polygons.
+        queries: Q queries over them.
+        size: side of the square input, pixels.
+        fit: see :func:`fdp_core.geometry.plan_fit`.
+
+    Returns:
+        float64 [Q, N], pixels of the input: the shorter side of the smallest rectangle around the word. NaN where the
+        photograph is not right, cannot be read, or holds no single word that is the query (phrases).
+    """
+    protocol, texts = word_protocol(gallery), {}
+    for row, text in enumerate(queries.texts):
+        texts.setdefault(normalise(text, protocol), []).append(row)
+    heights = np.full(queries.relevant.shape, np.nan)
+    for column in np.flatnonzero(queries.relevant.any(axis=0)):
+        photo = gallery.photos[column]
+        tall = word_heights(photo, size, fit) if photo.words else None
+        for word, height in zip(photo.words, [] if tall is None else tall):
+            for row in (row for token in tokens(word, protocol) for row in texts.get(token, ())):
+                heights[row, column] = np.fmax(heights[row, column], height)
+    heights[~queries.relevant] = np.nan
+    return heights
+
+
+def outranked(relevant: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Compute which share of the wrong photographs each right one stands above; equal scores count half.
+
+    Args:
+        relevant: [Q, N] bool. scores: [Q, N] float, finite.
+
+    Returns:
+        float64 [Q, N] in [0, 1], NaN where a photograph is not right or none is wrong; 0.5 on average for a random
+        order.
+    """
+    share = np.full(np.shape(scores), np.nan)
+    for row, (right, score) in enumerate(zip(np.asarray(relevant, bool), np.asarray(scores))):
+        if right.any() and not right.all():
+            share[row, right] = _above(score[right], score[~right])
+    return share
+
+
+def _above(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return for each of [A] scores the share of [B] scores below it, equal ones by half."""
+    ranked = np.sort(second)
+    return (np.searchsorted(ranked, first, "left") + np.searchsorted(ranked, first, "right")) / (2 * len(ranked))
+
+
+def by_height(
+    relevant: np.ndarray, scores: np.ndarray, heights: np.ndarray, edges: Sequence[float], seed: int = 0
+) -> Any:
+    """Measure mAP for short and tall words apart.
+
+    In each bin of heights a query keeps as right only the photographs whose word is of that height; its other right
+    photographs leave the ranking, where they would be neither right nor wrong. What is averaged is the average
+    precision over the queries that keep any.
+
+    Args:
+        relevant: [Q, N] bool. scores: [Q, N] float. heights: [Q, N] float, NaN where unknown.
+        edges: E rising bounds between the bins, pixels; the first and the last of the E + 1 bins are open.
+        seed: of the intervals.
+
+    Returns:
+        DataFrame, one line a bin that holds pairs: ``low``, ``high`` (pixels), ``queries``, ``pairs`` (query, right
+        photograph), ``mAP``, ``from``, ``to`` (95 % interval over queries), ``chance`` (expected of a random order)
+        and ``outranked`` (mean over pairs); the last five in %.
+
+    Raises:
+        ValueError: the edges do not rise.
+    """
+    import pandas as pd
+
+    if np.any(np.diff(edges) <= 0):
+        raise ValueError(f"Height edges {list(edges)} must rise.")
+    share, rows = outranked(relevant, scores), []
+    for low, high in zip([0.0, *edges], [*edges, np.inf]):
+        inside = relevant & (heights >= low) & (heights < high)
+        ap, chance = [], []
+        for right, all_right, score in zip(inside, relevant, scores):
+            if right.any():
+                kept = right | ~all_right
+                ap.append(metrics.average_precision(right[kept], score[kept]))
+                chance.append(metrics.random_average_precision(int(right.sum()), int(kept.sum())))
+        if ap:
+            interval = metrics.bootstrap_interval(np.array(ap), seed=seed)
+            row = {"mAP": np.mean(ap), "from": interval[0], "to": interval[1], "chance": np.mean(chance)}
+            row["outranked"] = share[inside].mean()
+            counts = {"low": low, "high": high, "queries": len(ap), "pairs": int(inside.sum())}
+            rows.append(counts | {name: 100 * float(value) for name, value in row.items()})
+    columns = ["low", "high", "queries", "pairs", "mAP", "from", "to", "chance", "outranked"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def explained(
+    shares: Mapping[int, np.ndarray],
+    heights: Mapping[int, np.ndarray],
+    bins: int = 8,
+    rounds: int = 2000,
+    seed: int = 0,
+) -> dict[str, tuple[float, float, float]]:
+    """Tell pixels from share of the picture: by which height do words of all input sizes behave alike?
+
+    The same pairs at all sizes are sorted into equally full bins, once by the word's height in pixels of the input and
+    once by its share of the input's side. A larger input changes only the first. Whichever sorts better explains more
+    of the variance, with the same number of bins.
+
+    Args:
+        shares: input size -> [Q, N] of :func:`outranked`. heights: input size -> [Q, N], pixels of that input.
+        bins: of either kind. rounds: of the bootstrap over queries. seed: of it.
+
+    Returns:
+        "pixels", "share of the side" and "difference" (the first minus the second) -> (variance explained in %, low,
+        high), with 95 % intervals.
+
+    Raises:
+        ValueError: fewer than two sizes, or fewer pairs than bins.
+    """
+    if len(shares) < 2:
+        raise ValueError(f"To tell pixels from share takes two input sizes or more, not {list(shares)}.")
+    known = {size: np.isfinite(share) & (heights[size] > 0) for size, share in shares.items()}
+    query = np.concatenate([np.nonzero(mask)[0] for mask in known.values()])
+    values = np.concatenate([shares[size][mask] for size, mask in known.items()])
+    pixels = np.concatenate([heights[size][mask] for size, mask in known.items()])
+    part = np.concatenate([heights[size][mask] / size for size, mask in known.items()])
+    if len(values) < bins:
+        raise ValueError(f"{len(values)} pairs of a query and a photograph with its word do not fill {bins} bins.")
+    # Count, sum and sum of squares in each bin of each query: a drawn query is an addition.
+    sums = []
+    for height in (pixels, part):
+        place = np.searchsorted(np.quantile(height, np.linspace(0, 1, bins + 1)[1:-1]), height, "right")
+        sums.append(np.zeros((query.max() + 1, bins, 3)))
+        np.add.at(sums[-1], (query, place), np.stack([np.ones_like(values), values, values**2], axis=1))
+    rows, rng = np.unique(query), np.random.default_rng(seed)
+    best = _explained(sums, rows)
+    low, high = np.quantile([_explained(sums, rng.choice(rows, len(rows))) for _ in range(rounds)], [0.025, 0.975], 0)
+    names = ("pixels", "share of the side", "difference")
+    return {name: tuple(100 * float(v[i]) for v in (best, low, high)) for i, name in enumerate(names)}
+
+
+def _explained(sums: list[np.ndarray], rows: np.ndarray) -> tuple[float, float, float]:
+    """Return how much of the variance each of two binnings explains, 0 to 1, and the difference, for some queries."""
+    parts = []
+    for count, total, square in (each[rows].sum(axis=0).T for each in sums):
+        whole = square.sum() - total.sum() ** 2 / count.sum()
+        inside = (square - total**2 / np.maximum(count, 1)).sum()
+        parts.append(1 - inside / whole if whole > 0 else 0.0)
+    return parts[0], parts[1], parts[0] - parts[1]
