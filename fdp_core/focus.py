@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,6 +45,7 @@ class Localiser(nn.Module):
         if head not in ("linear", "conv"):
             raise ValueError(f"localiser head is {head!r}; expected 'linear' or 'conv'.")
         self.head = head
+        self._product: tuple[Any, Tensor, Tensor] | None = None  # of the linear maps, while no weight changes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.new_v, self.new_c = _conv1x1(pool.v_proj), _conv1x1(pool.c_proj)
@@ -68,10 +71,19 @@ class Localiser(nn.Module):
 
     def _through(self, last: nn.Conv2d, features: Tensor) -> Tensor:
         """Equal ``last(dense(features))``; multiplying the three linear maps first saves most of the work."""
+        weights = [p for layer in (self.new_v, self.new_c, last) for p in (layer.weight, layer.bias)]
+        if torch.is_grad_enabled() or any(p.is_inference() for p in weights):
+            return F.conv2d(features, *self._multiply(last))
+        state = [(p.data_ptr(), p._version, p.device) for p in weights]
+        if self._product is None or self._product[0] != state:
+            self._product = (state, *self._multiply(last))
+        return F.conv2d(features, *self._product[1:])
+
+    def _multiply(self, last: nn.Conv2d) -> tuple[Tensor, Tensor]:
         w_v, w_c, w = (layer.weight.flatten(1) for layer in (self.new_v, self.new_c, last))
         joint = w @ w_c
         bias = last.bias + w @ self.new_c.bias + joint @ self.new_v.bias
-        return F.conv2d(features, (joint @ w_v)[:, :, None, None], bias)
+        return (joint @ w_v)[:, :, None, None], bias
 
 
 class AttentionShift(nn.Module):

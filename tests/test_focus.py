@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -176,6 +177,37 @@ def test_multiplied_maps_equal_the_convolutions_one_by_one(backbone, head):
         grads.append([p.grad.clone() for p in localiser.parameters()])
     for fast, slow in zip(*grads):
         torch.testing.assert_close(fast, slow, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("head", ["conv", "linear"])
+def test_the_kept_product_of_the_maps_follows_every_change_of_a_weight(backbone, head, mode):
+    localiser, features = focus.Localiser(backbone.pool, head, 16, seed=4), random(2, 256, 3, 3)
+    last = localiser.binarize if head == "linear" else localiser.reduce
+
+    def agree():
+        with mode():
+            kept = [localiser(features) for _ in range(2)]
+        torch.testing.assert_close(kept[0], localiser(features), atol=1e-4, rtol=1e-4)  # with gradients: never kept
+        torch.testing.assert_close(kept[1], kept[0])
+        return kept[0].clone()
+
+    seen = [agree()]
+    optimiser = torch.optim.Adam(localiser.parameters(), lr=0.1)
+    for change in ("step", "load", "no_grad", "data"):
+        if change == "step":
+            localiser(features).square().sum().backward()
+            optimiser.step()
+        elif change == "load":
+            localiser.load_state_dict(focus.Localiser(backbone.pool, head, 16, seed=5).state_dict())
+        elif change == "no_grad":
+            with torch.no_grad():
+                last.bias[0] += 1
+        else:
+            last.weight.data = last.weight.data.flip(1)
+        seen.append(agree())
+        assert not torch.allclose(seen[-1], seen[-2])
+    assert torch.allclose(copy.deepcopy(localiser)(features), seen[-1], atol=1e-4)
 
 
 def test_dense_features_are_the_pools_projections_cell_by_cell(backbone):
