@@ -48,7 +48,8 @@ def keep(new: Sequence[dict[str, Any]], path: Path | None = None) -> Path:
     path = path or records_file()
     fresh = {identity_of(record) for record in new}
     lines = [record for record in load(path) if identity_of(record) not in fresh] + list(new)
-    return atomic_write_text(path, "".join(json.dumps(record, sort_keys=True) + "\n" for record in lines))
+    texts = (json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n" for record in lines)
+    return atomic_write_text(path, "".join(texts))
 
 
 Runs = dict[tuple[str, str], dict[int, dict[str, Any]]]  # (row, text map) -> seed -> record

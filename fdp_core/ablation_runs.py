@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fdp_core import evaluation, lexicon, prompt, provenance, results, samples, training, words
-from fdp_core.ablation_measures import MAPS, Encoded, text_maps, told_apart, vectors
+from fdp_core.ablation_measures import MAPS, Encoded, map_quality, text_maps, told_apart, vectors
 from fdp_core.ablation_records import config_hash, identity_of
 from fdp_core.ablations import FULL, Row
 from fdp_core.config import Config
@@ -110,13 +110,18 @@ def trained(lab: Lab, settings: Config) -> tuple[FDP, Any]:
 
 
 def measure(lab: Lab, model: FDP, name: str, text_map: str = "learned") -> dict[str, Any]:
-    """Measure a model on one set: ``mAP`` and groups in per cent, each query's AP and ``told_apart`` in per mille."""
+    """Measure a model on one set: ``mAP`` and groups in per cent, each query's AP and ``told_apart`` in per mille,
+    and :func:`map_quality` of the map."""
     gallery, queries = lab.sets[name]
     store = lab.store(gallery, model.config)
     maps = None if text_map == "learned" else text_maps(text_map, model, gallery, store, model.config.seed)
     encoded = vectors(model, store, maps)
     report = evaluation.evaluate(Encoded(text_map, encoded, model), gallery, queries, kinds=lab.kinds(name))
     apart = told_apart(model, encoded, gallery, queries)
+    quality = None
+    if model.config.shift != "off" and any(photo.words for photo in gallery.photos):
+        looked = text_maps("learned", model, gallery, store) if maps is None else maps
+        quality = map_quality(looked, text_maps("annotated", model, gallery, store))
     members = dict(queries.groups) or evaluation.kind_groups(lab.kinds(name))
     return {
         "set": gallery.name,
@@ -124,6 +129,7 @@ def measure(lab: Lab, model: FDP, name: str, text_map: str = "learned") -> dict[
         "manifest_hash": gallery.manifest_hash,
         "images": len(gallery),
         "map": text_map,
+        "map_auc": quality,
         "mAP": 100 * report.mean_ap,
         "groups": {group: 100 * value["mean"] for group, value in report.groups.items()},
         "members": {group: "".join("01"[int(on)] for on in member) for group, member in members.items()},
