@@ -38,8 +38,8 @@ def method_points(published: Any, ours: Any, names: Sequence[str] = ("SVT", "III
 
     Args:
         published: from :func:`fdp_core.paper.paper_results`.
-        ours: lines of :func:`fdp_core.results.load_all` to show; those of a model that no paper measured are told
-            apart by hollow marks and a line between.
+        ours: lines of :func:`fdp_core.results.load_all` to show, below a line; hollow are those of ``mini``, which
+            no paper measured, and of systems without a backbone.
         names: the sets, as published.
 
     Returns:
@@ -62,8 +62,10 @@ def method_points(published: Any, ours: Any, names: Sequence[str] = ("SVT", "III
                 colour, mark = _LOOK[kind]
                 handles[kind] = ax.plot(line["value"], rows[line["method"]], mark, color=colour, label=kind)[0]
             for line in ours[ours["set"].map(set_key) == set_key(name)].to_dict("records"):
-                key = "here, another model or system"
-                style = {"markerfacecolor": "white", "markeredgewidth": 1.5, "color": RED, "label": key}
+                other = line["backbone"] == "mini" or not isinstance(line["backbone"], str)
+                key = "here: mini, or no CLIP at all" if other else "here: OpenAI's CLIP"
+                fill = "white" if other else RED
+                style = {"markerfacecolor": fill, "markeredgewidth": 1.5, "color": RED, "label": key}
                 handles[key] = ax.plot(line["value"], rows[_own(line)], "v", **style)[0]
             if own:
                 ax.axhline(len(methods) - 0.2, color=BLACK, linewidth=0.8)

@@ -137,6 +137,22 @@ def _changed(settings: dict[str, Any], preset: str) -> list[str]:
     return [name for name, value in wanted.items() if settings.get(name) != value]
 
 
+def made_up(recipe: dict[str, Any], seed: int = 0) -> dict[str, Any]:
+    """Return a record as a run of a recipe would leave it, to try the rule out; nothing was measured for it.
+
+    Args:
+        recipe: a line of :func:`recipes`; the published number is taken for the value.
+        seed: that of the run.
+    """
+    source, split = _source(recipe["dataset"])
+    facts = source.data["splits"][split]
+    entry = {name: recipe[name] for name in ("system", "backbone", "metric")}
+    entry |= {"set": source.name, "split": split, "value": recipe["published"], "unreadable": 0}
+    entry |= {"images": facts.get("photographs", 0), "queries": facts.get("queries", 0), "file": f"{seed}.json"}
+    settings = dataclasses.asdict(config.preset(recipe["preset"], seed=seed)) if recipe["preset"] else {}
+    return entry | {"parameters": {"train_set": recipe["train_set"], "config": settings}}
+
+
 def verdicts(table: Any, known: Any = None) -> Any:
     """Judge every number that this project can make.
 
@@ -175,6 +191,19 @@ def needs(recipe: dict[str, Any]) -> list[str]:
     names = [f"OpenAI's {recipe['backbone']}"] if recipe["backbone"] != "mini" else []
     sources = [_source(name)[0] for name in (recipe["train_set"], recipe["dataset"]) if name]
     return [*names, *(source.data.get("published", source.name.upper()) for source in sources)]
+
+
+def complete(table: Any) -> Any:
+    """Keep the records over all photographs of a split that a manifest describes."""
+
+    def whole(record: dict[str, Any]) -> bool:
+        try:
+            facts = manifest(record["set"]).data["splits"].get(record["split"], {})
+        except ValueError:  # a folder of one's own
+            return False
+        return record["images"] == facts.get("photographs")
+
+    return table[np.array([whole(record) for record in table.to_dict("records")], bool)]
 
 
 def missing(recipe: dict[str, Any], root: Path | None = None) -> list[str]:

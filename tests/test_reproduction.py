@@ -1,9 +1,9 @@
 """Verdicts: only like is judged, by rules fixed before; each command can be run; the book covers the field."""
 
-import dataclasses
 import shlex
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import papermill
@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from fdp_core import config, datasets, paper, paper_charts, parameters, reproduction, results
+from fdp_core import config, coverage, datasets, paper, paper_charts, parameters, reproduction, results
 
 ROOT = Path(__file__).parent.parent
 KNOWN = reproduction.recipes()
@@ -24,10 +24,7 @@ def recipe(method="FDP-RN50x16", dataset="svt"):
 
 def run(number=0, **changes):
     """A record as the command for FDP-RN50x16 on SVT would leave it."""
-    settings = dataclasses.asdict(config.preset("paper_compat", seed=number))
-    entry = {"set": "svt", "split": "test", "system": "FDP", "metric": "mAP", "backbone": "RN50x16", "value": 89.63}
-    entry |= {"images": 249, "queries": 427, "unreadable": 0, "file": f"{number}.json"}
-    return {**entry, "parameters": {"train_set": "mlt", "config": settings}, **changes}
+    return reproduction.made_up(recipe(), number) | changes
 
 
 def verdict(*records):
@@ -96,6 +93,14 @@ def test_unlike_things_are_never_judged(changes, reason):
     found = verdict(odd)
     assert found["verdict"] == "not run" and np.isnan(found["ours"])
     assert found["why"] == "needs OpenAI's RN50x16, MLT2019, SVT"
+
+
+def test_records_over_a_part_of_a_set_or_over_an_own_folder_are_not_complete():
+    rows = [run(0), run(1, images=100), run(2, set="folder mine"), run(3, split="val")]
+    assert reproduction.complete(pd.DataFrame(rows))["file"].tolist() == ["0.json"]
+    empty = results.load_all("/nowhere")
+    assert reproduction.complete(empty).empty and list(reproduction.complete(empty).columns) == list(empty.columns)
+    assert reproduction.verdicts(empty)["ours"].isna().all() and reproduction.beside(empty).empty
 
 
 def test_one_changed_switch_is_another_recipe():
@@ -241,3 +246,37 @@ def test_families():
     assert {kinds[name] for name in ("CLIP-RN50", "BLIP-2-L", "BLIP-L", "SigLIP", "Chinese-CLIP RN50")} == {
         "vision-language model"
     }
+
+
+def test_a_made_up_record_is_a_run_of_its_recipe():
+    for line in KNOWN.to_dict("records"):
+        assert not reproduction.unlike(reproduction.made_up(line), line), line
+    assert run(3)["parameters"]["config"]["seed"] == 3 and run()["value"] == 89.63
+
+
+def test_the_book_covers_the_field():
+    assert not coverage.problems(coverage.read(), paper.paper_results(), ROOT)
+
+
+def test_what_is_not_covered_is_named(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "book").mkdir()
+    glossary = "```{glossary}\ntrunk\n  The frozen part.\n\nTDSL\n  A method.\n```\n"
+    (tmp_path / "book" / "glossary.md").write_text(glossary)
+    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("stream", text="The\n trunk of TDSL")])
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "notebooks" / "04_steps.ipynb")
+    columns = ["item", "kind", "chapter", "glossary", "words", "methods"]
+    good = ["the trunk", "module", "04_steps", "trunk", "the trunk", "TDSL"]
+
+    def found(line=good, methods=("TDSL",)):
+        table = pd.DataFrame([line], columns=columns)
+        return coverage.problems(table, pd.DataFrame({"method": list(methods)}), tmp_path)
+
+    assert coverage.terms(glossary) == {"trunk", "TDSL"}
+    assert not found()
+    assert found(good[:2] + [""] + good[3:]) == ["the trunk: no chapter"]
+    assert found(good[:2] + ["05_train"] + good[3:]) == ["the trunk: there is no chapter 05_train"]
+    assert found(good[:4] + ["runk", "TDSL"]) == ["the trunk: chapter 04_steps does not say 'runk'"]
+    assert found(good[:3] + ["trunks"] + good[4:]) == ["the trunk: the glossary has no term 'trunks'"]
+    assert found(methods=("TDSL", "VSTR")) == ["VSTR: published, but no line of the table"]
+    assert found(methods=()) == ["TDSL: no such published method"]
