@@ -33,8 +33,8 @@ def maps_gallery(
     Args:
         looks: :class:`fdp_core.attention_maps.Looks`.
         rows: which of its photographs.
-        maps: column's name -> float [len(rows), any grid]. Probabilities (0..1) where the name starts with ``P(``;
-            else attention as a multiple of even attention, drawn on a logarithmic scale.
+        maps: column's name -> float [len(rows), any grid]. First attention as a multiple of even attention, drawn on
+            a logarithmic scale; then probabilities, 0..1, whose names start with ``P(``.
         titles: one for each line.
         show: False draws grey in place of photographs that may not be shown in public.
         attribution: line under the figure.
@@ -49,7 +49,8 @@ def maps_gallery(
         raise ValueError("Nothing to draw: no photographs were chosen.")
     with figure_style():
         columns = 1 + len(maps)
-        size = (2.15 * columns + 0.6, 2.15 * len(rows) + 0.9)
+        tall = max(looks.placed[row].height / looks.placed[row].width for row in rows)
+        size = (2.15 * columns + 0.6, 2.15 * min(tall, 1.4) * len(rows) + 0.9)
         fig, axs = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
         for line, row in enumerate(rows):
             placed = looks.placed[row]
@@ -69,9 +70,10 @@ def maps_gallery(
             ax.set_title(name, fontsize=9)
         ticks = np.arange(0, np.log2(MOST) + 1)
         names = ["≤ 1", *(f"{2**t:.0f}" for t in ticks[1:-1]), f"≥ {MOST:.0f}"]
-        _bar(fig, axs, np.log2(MOST), "attention / even attention").set_ticks(ticks, labels=names)
-        if any(name.startswith("P(") for name in maps):
-            _bar(fig, axs, 1.0, "P(text)")
+        seen = 1 + sum(not name.startswith("P(") for name in maps)  # these columns come first
+        _bar(fig, axs[:, :seen], np.log2(MOST), "attention / even attention").set_ticks(ticks, labels=names)
+        if seen < columns:
+            _bar(fig, axs[:, seen:], 1.0, "P(text)")
         if attribution:
             fig.text(0.5, -0.02, attribution, ha="center", va="top", fontsize=7)
     return fig
@@ -80,7 +82,7 @@ def maps_gallery(
 def _bar(fig: Figure, axs: np.ndarray, top: float, label: str) -> Any:
     """Add the colour scale of all maps of a kind: each map's own opacity varies, so the scale has none."""
     colours = ScalarMappable(Normalize(0, top), MAP)
-    return fig.colorbar(colours, ax=axs, label=label, location="bottom", shrink=0.35, aspect=30, pad=0.01)
+    return fig.colorbar(colours, ax=axs, label=label, location="bottom", shrink=0.7, aspect=30, pad=0.01)
 
 
 def head_chart(stages: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], unit: str) -> Figure:
@@ -117,7 +119,7 @@ def curves(
     lines: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
     at: Sequence[float],
     labels: tuple[str, str],
-    mark: tuple[float, str] | None = None,
+    marks: Mapping[str, float] | None = None,
     log: bool = True,
 ) -> Figure:
     """Draw a ratio with its interval over a setting, one line a text map.
@@ -126,7 +128,7 @@ def curves(
         lines: name -> (value, low, high), float [K] each.
         at: K settings.
         labels: of the two axes, with units.
-        mark: a setting to mark by a dotted line, and its name.
+        marks: settings to mark by a dotted line, by name.
         log: is the axis of the setting logarithmic?
 
     Returns:
@@ -139,9 +141,9 @@ def curves(
             ax.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
             ax.plot(at, value, color=colour, linestyle=DASHES[number], marker="os^Dv"[number % 5], label=name)
         ax.axhline(1, color="#666666", linestyle="--", linewidth=1)
-        if mark is not None:
-            ax.axvline(mark[0], color="#666666", linestyle=":", linewidth=1.2)
-            ax.annotate(mark[1], (mark[0], 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
+        for name, setting in (marks or {}).items():
+            ax.axvline(setting, color="#666666", linestyle=":", linewidth=1.2)
+            ax.annotate(name, (setting, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
         ax.set(xlabel=labels[0], ylabel=labels[1])
         if log:
             ax.set_xscale("log")

@@ -20,7 +20,7 @@ class Looks:
     """What the pool saw in N photographs with legible text, and where that text is; cells row by row, G * G of them.
 
     Attributes:
-        photos: N photographs (``datasets.Photo``).
+        photos: N photographs (``datasets.Photo``), and ``rows`` N, where they stand in the gallery.
         placed: N transforms from their pixels to the square input.
         text: float32 [N, G*G] in 0..1, the share of each cell that legible words cover.
         inside: float32 [N, G*G] in 0..1, the share of each cell that the photograph covers; the rest is its bars.
@@ -31,6 +31,7 @@ class Looks:
     """
 
     photos: tuple[Any, ...]
+    rows: tuple[int, ...]
     placed: tuple[Any, ...]
     text: np.ndarray
     inside: np.ndarray
@@ -117,6 +118,7 @@ def look(model: Any, gallery: Any, store: Any) -> Looks:
     text, inside, judged = (np.stack(column) for column in zip(*cells))
     return Looks(
         photos=tuple(gallery.photos[row] for row in rows),
+        rows=tuple(rows),
         placed=tuple(store.geometries[row] for row in rows),
         text=text,
         inside=inside,
@@ -149,6 +151,32 @@ def attend(logits: Tensor, text_logits: Tensor | None = None, shift: Any = None)
         if bias is not None:
             logits = logits + bias.detach().cpu().double()[:, None]
     return logits.softmax(dim=-1).numpy()
+
+
+@torch.no_grad()
+def vectors(model: Any, store: Any, rows: list[int], text_logits: Tensor, shift: Any) -> np.ndarray:
+    """Encode photographs as FDP does, but with another text map or another shift.
+
+    Args:
+        model: a :class:`fdp_core.model.FDP`; its pool, positions and probe are used.
+        store: trunk features.
+        rows: which of them, N.
+        text_logits: the text maps of these, float [N, G, G].
+        shift: a :class:`fdp_core.focus.AttentionShift`.
+
+    Returns:
+        Unit vectors, float32 [N, D].
+    """
+    positions = attention.resize_positions(model.positions, store.array.shape[-1], model.config.position_resize)
+    out = []
+    for start in range(0, len(rows), _BATCH):
+        part = slice(start, start + _BATCH)
+        x = attention.tokens(store.batch(np.array(rows[part]), model.backbone.device), positions)
+        bias = shift.to(x.device)(text_logits[part].to(x))
+        pooled, _ = attention.attention_pool(x, model.backbone.pool, None if bias is None else bias[:, None])
+        image = pooled if model.probe is None else pooled + model.probe(pooled, x)
+        out.append(torch.nn.functional.normalize(image, dim=-1).cpu())
+    return torch.cat(out).numpy()
 
 
 def strength(how: str, scale: float) -> focus.AttentionShift:

@@ -55,7 +55,7 @@ def names_of(words: WordCells, edges: Sequence[float]) -> list[str]:
     count = np.bincount(np.digitize(words.height, edges), minlength=len(edges) + 1)
     between = [f"{low:g}–{high:g}" for low, high in zip(edges, edges[1:])]
     names = [f"< {edges[0]:g}", *between, f"≥ {edges[-1]:g}"]
-    return [f"{name}\n({number} words)" for name, number in zip(names, count)]
+    return [f"{name}\nn = {number}" for name, number in zip(names, count)]
 
 
 def attention_by_height(words: WordCells, edges: Sequence[float], weights: np.ndarray, seed: int = 0) -> Line:

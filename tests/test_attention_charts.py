@@ -55,7 +55,9 @@ def test_heads_are_sorted_by_the_first_stage_and_all_shown():
 
 
 def test_curves_heights_and_points():
-    fig = attention_charts.curves({"a": LINE, "b": LINE}, [0.1, 1, 10], ("strength", "ratio"), (1, "trained"))
+    marks = {"trained": 1, "on a par": 5}
+    fig = attention_charts.curves({"a": LINE, "b": LINE}, [0.1, 1, 10], ("strength", "ratio"), marks)
+    assert [text.get_text() for text in fig.axes[0].texts] == ["trained", "on a par"]
     assert fig.axes[0].get_xscale() == "log" and fig.axes[0].get_xlabel() == "strength"
     assert attention_charts.curves({"a": LINE}, [0, 1, 2], ("x", "y"), log=False).axes[0].get_xscale() == "linear"
     fig = attention_charts.height_chart(["<16", "16", "32"], {"AUC": {"map": LINE}, "ratio": {"a": LINE}}, (0.5, 1))

@@ -37,8 +37,8 @@ def test_words_apart_cover_what_all_cover_and_know_their_height(looks, words):
 def test_groups_are_named_with_their_numbers(words):
     names = word_heights.names_of(words, (16, 32))
     assert [name.split("\n")[0] for name in names] == ["< 16", "16–32", "≥ 32"]
-    assert sum(int(name.split("(")[1].split()[0]) for name in names) == len(words.owner)
-    assert f"({(words.height >= 32).sum()} words)" in names[2]
+    assert sum(int(name.split("= ")[1]) for name in names) == len(words.owner)
+    assert names[2].endswith(f"n = {(words.height >= 32).sum()}")
 
 
 def test_even_attention_gets_one_and_attention_on_a_group_gets_more(looks, words):
