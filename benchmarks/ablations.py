@@ -3,7 +3,8 @@
     FDP_DATA=... python benchmarks/ablations.py --sets mini,svt --seeds 0,1,2
 
 Goes on where it was interrupted: a run of the same switches, seed, weights and photographs that has its record is not
-repeated. The rows of the parts that the paper names come first, for all seeds, then the finer switches.
+repeated. The rows of the parts that the paper names come first, for all seeds, then what costs more, then the finer
+switches.
 Test sets are measured here, and nothing is chosen by them.
 """
 
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("--sets", default="mini,svt", help="where to measure, by comma")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--rows", default="", help="names of rows, by comma; all by default")
-    parser.add_argument("--tiers", default="1,2")
+    parser.add_argument("--tiers", default="1,2,3")
     parser.add_argument("--train-set", default="mini_train")
     parser.add_argument("--backbone", default="mini")
     parser.add_argument("--epochs", type=int, default=ablations.RECIPE["epochs"])

@@ -16,7 +16,6 @@ from fdp_core.figure_style import BLUE, DASHES, ORANGE, PALETTE, figure_style
 
 _GREY = "#666666"
 _MARKS = "osD^v"
-_SIZE = {"image_size", "epochs"}
 Lines = list[tuple[str, dict[str, Difference]]]  # (label, set -> difference)
 
 
@@ -34,10 +33,15 @@ def lines_of(rows: Sequence[Row], sets: Mapping[str, Runs], what: str = "ap") ->
     found = []
     for row in rows:
         keys = ((row.name, "learned"), (row.reference, "learned"))
-        having = [name for name, runs in sets.items() if all(key in runs for key in keys) and row.name != row.reference]
+        having = [name for name, runs in sets.items() if all(_has(runs, key, what) for key in keys)]
+        having = having if row.name != row.reference else []
         if having:
             found.append((row.name, {name: compare(sets[name], *keys, what) for name in having}))
     return found
+
+
+def _has(runs: Runs, key: tuple[str, str], what: str) -> bool:
+    return any(record[what] for record in runs.get(key, {}).values())
 
 
 def differences(lines: Sequence[tuple[str, Mapping[str, Difference]]], axis: str = "points of mAP") -> Figure:
@@ -79,7 +83,7 @@ def differences(lines: Sequence[tuple[str, Mapping[str, Difference]]], axis: str
             room = 0.06 * (max(*seen, 0) - min(*seen, 0)) + 0.05
             ax.set(xlim=(min(*seen, 0) - room, max(*seen, 0) + room), title=name, xlabel=axis)
         axs[0, 0].set(yticks=range(len(lines)), yticklabels=[label for label, _ in lines])
-        axs[0, 0].invert_yaxis()
+        axs[0, 0].set_ylim(len(lines) - 0.4, -0.6)
         key = [
             Line2D([], [], color=BLUE, marker="o", linestyle="", label="surely better"),
             Line2D([], [], color=ORANGE, marker="o", linestyle="", label="surely worse"),
@@ -106,7 +110,7 @@ def size_curves(sets: Mapping[str, Runs]) -> Figure:
     """
     families = {"zero-shot CLIP": ZERO, "FDP, full": "full"}
     chosen = {
-        label: [row for row in GRID if row.name == base or (row.reference == base and set(row.changes) <= _SIZE)]
+        label: [row for row in GRID if row.name == base or (row.reference == base and "image_size" in row.changes)]
         for label, base in families.items()
     }
     with figure_style():
