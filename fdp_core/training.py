@@ -191,7 +191,7 @@ def train(
 
         stores = [
             trunk_features(
-                model.backbone, gallery, config.image_size, config.fit, cache_dir=cache_dir, progress=progress
+                model.backbone, gallery, config.image_size, config.fit, cache_dir, progress, folded=True
             )
             for gallery in galleries
         ]

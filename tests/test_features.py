@@ -29,6 +29,16 @@ def test_rows_equal_the_slow_way(tmp_path):
     assert store.batch(np.array([1, 3])).dtype == torch.float32
 
 
+def test_the_folded_trunk_gives_the_same_features(tmp_path):
+    import tiny
+
+    shown, backbone = gallery(tmp_path / "g", 3), tiny.backbone()
+    plain, folded = (run(backbone, shown, folded=each).array.astype(np.float32) for each in (False, True))
+    np.testing.assert_allclose(folded, plain, rtol=1e-2, atol=2e-3 * np.abs(plain).max())
+    cached = run(backbone, shown, tmp_path / "cache", folded=True)
+    np.testing.assert_array_equal(cached.array, folded.astype(np.float16))
+
+
 def test_memory_and_cache_agree_and_the_second_call_computes_nothing(tmp_path):
     shown = gallery(tmp_path / "g")
     first, again, backbone = FakeBackbone(), FakeBackbone(), FakeBackbone()

@@ -39,7 +39,18 @@ def test_nothing_to_time_is_said(ways, rounds):
 
 
 def test_operations_of_a_product_and_a_convolution():
-    way, count = speed.product(16)
-    assert speed.flops(way) == count == 2 * 16**3
+    for name in ("matmul", "1x1 convolution"):
+        assert speed.flops(speed.products(64)[name]) == 2 * 64**3
     conv = torch.nn.Conv2d(3, 5, 3, padding=1)
     assert speed.flops(lambda: conv(torch.zeros(2, 3, 8, 8))) == 2 * 2 * 64 * 5 * 3 * 9
+
+
+def test_all_products_are_the_same_product():
+    found = {name: torch.as_tensor(way()) for name, way in speed.products(128).items()}
+    found["1x1 convolution"] = found["1x1 convolution"][0].permute(1, 2, 0).reshape(128, 128)
+    assert set(found) == {"matmul", "1x1 convolution", "NumPy"}
+    for other in found.values():
+        torch.testing.assert_close(other, found["matmul"], atol=1e-3, rtol=1e-3)
+    assert set(speed.products(128, torch.bfloat16)) == {"matmul", "1x1 convolution"}
+    with pytest.raises(ValueError, match="multiple of 64"):
+        speed.products(100)
