@@ -37,14 +37,14 @@ def word_maps(planes: Mapping[str, np.ndarray], kinds: np.ndarray, function: np.
     return fig
 
 
-def agreement(names: Sequence[str], scores: Sequence[Any], floors: Sequence[Mapping[str, np.ndarray]]) -> Figure:
+def agreement(found: Mapping[str, Any]) -> Figure:
     """Draw the adjusted Rand index of every word list over its floors.
 
     Args:
-        names: of L word lists.
-        scores: L sequences, one index a seed.
-        floors: L dicts: name of the floor -> float [rounds]; bars span its middle 95 %.
+        found: word list -> :class:`fdp_core.cluster_floors.Examined`; a bar spans the middle 95 % of a floor.
     """
+    names, scores = list(found), [each.rand for each in found.values()]
+    floors = [each.floors for each in found.values()]
     with figure_style():
         fig, ax = plt.subplots(figsize=(8, 0.62 * len(names) + 1.6), layout="constrained")
         kinds = list(floors[0])
@@ -100,27 +100,25 @@ def planted_curve(distances: Sequence[float], scores: Sequence[float], widths: S
     return fig
 
 
-def splits(values: Mapping[str, float], luck: np.ndarray, bounds: tuple[float, float], bare: float) -> Figure:
+def splits(values: Mapping[str, float], luck: np.ndarray, bounds: tuple[float, float]) -> Figure:
     """Draw the mAP of splits over that of random splits of the same sizes.
 
     Args:
-        values: split -> mAP, 0-1.
+        values: split, or another way to ask, -> mAP, 0-1.
         luck: float [rounds], mAP of random splits, 0-1.
         bounds: of the worst and of the best possible split, 0-1.
-        bare: mAP of the bare words, without any context, 0-1.
     """
     with figure_style():
         fig, ax = plt.subplots(figsize=(8, 0.42 * len(values) + 2.0), layout="constrained")
         low, high = 100 * np.quantile(luck, [0.025, 0.975])
         ax.axvspan(low, high, color=SKY, alpha=0.35, linewidth=0, label="95 % of random splits of the same sizes")
-        ax.axvline(100 * bare, color=BLACK, linestyle=":", label="bare word, no context")
         for end, name in zip(bounds, ("worst and best possible split", None)):
             ax.axvline(100 * end, color=_GREY, linestyle="--", label=name)
         ax.plot([100 * value for value in values.values()], range(len(values)), "o", color=BLUE, markersize=8)
         ax.set(yticks=range(len(values)), yticklabels=list(values), xlabel="mAP, %")
         ax.set_ylim(len(values) - 0.5, -0.5)
         ax.grid(axis="y", visible=False)
-        fig.legend(loc="outside lower center", ncols=3, fontsize=9)
+        fig.legend(loc="outside lower center", ncols=2, fontsize=9)
     return fig
 
 

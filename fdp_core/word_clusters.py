@@ -11,19 +11,14 @@ import numpy as np
 import torch
 from sklearn import metrics
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import TSNE
-from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from fdp_core import lexicon
+from fdp_core import datasets, lexicon
 from fdp_core.distinguish import Clusters
 from fdp_core.words import CONTENT_WORDS, FUNCTION_WORDS, MIN_LENGTH, fold
 
 ANCHORS = ("the", "office")
 FREQUENT = 500  # words of the general frequency list, as many as FDP fits its clusters on
-_FOLDS = 5
 
 
 def single_words(texts: Iterable[str]) -> list[str]:
@@ -45,6 +40,24 @@ def word_lists(trained: Sequence[str]) -> dict[str, list[str]]:
     general = list(FUNCTION_WORDS + CONTENT_WORDS)
     lists = {"trained": list(trained), "general": general, "frequent": common[:FREQUENT]}
     return {name: words for name, words in lists.items() if words}
+
+
+def query_lists(names: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the single words among the test queries of data sets.
+
+    Args:
+        names: of sets; nothing is fetched.
+
+    Returns:
+        (name -> words, names of the sets that are not here).
+    """
+    found, missing = {}, []
+    for name in names:
+        try:
+            found[name] = single_words(datasets.load(name, "test")[1].texts)
+        except datasets.DatasetMissing:
+            missing.append(name)
+    return found, missing
 
 
 @dataclass(frozen=True)
@@ -122,30 +135,6 @@ def shared_information(labels: dict[str, np.ndarray], clusters: np.ndarray) -> d
     Source: Vinh, Epps & Bailey (2010), Journal of Machine Learning Research 11.
     """
     return {name: float(metrics.adjusted_mutual_info_score(values, clusters)) for name, values in labels.items()}
-
-
-def linear_probe(features: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
-    """Measure whether a straight cut could part the labels: cross-validated area under the ROC curve.
-
-    Args:
-        features: float [N, D] (or [N], one number a word).
-        labels: bool [N]; each of the two needs 5 words at least.
-        seed: of the folds.
-
-    Returns:
-        A float in [0, 1], 0.5 for luck: logistic regression, five stratified folds, features standardised in each.
-
-    Raises:
-        ValueError: fewer than five words on one side.
-    """
-    labels = np.asarray(labels, bool)
-    if min(labels.sum(), (~labels).sum()) < _FOLDS:
-        sides = f"{labels.sum()} and {(~labels).sum()} words"
-        raise ValueError(f"{sides} on the two sides; expected {_FOLDS} or more each.")
-    learner = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000))
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
-    points = features.reshape(len(labels), -1)
-    return float(cross_val_score(learner, points, labels, cv=folds, scoring="roc_auc").mean())
 
 
 def flat_maps(features: np.ndarray, seed: int = 0, perplexity: float = 30.0) -> dict[str, np.ndarray]:

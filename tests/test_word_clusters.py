@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -9,7 +11,16 @@ import tiny
 import torch
 from sklearn import metrics as sk
 
-from fdp_core import closed_class, cluster_floors, config, metrics, switched_split, word_cluster_charts, word_clusters
+from fdp_core import (
+    closed_class,
+    cluster_floors,
+    config,
+    metrics,
+    switched_split,
+    word_cluster_charts,
+    word_clusters,
+    word_probes,
+)
 from fdp_core.model import FDP
 from fdp_core.vector_sets import VectorSets
 from fdp_core.words import CONTENT_WORDS, FUNCTION_WORDS
@@ -108,11 +119,18 @@ def test_traits_and_shared_information():
 
 def test_linear_probe_sees_a_planted_cut_and_not_luck(cloud):
     points, function = cloud
-    assert word_clusters.linear_probe(cluster_floors.planted(points, function, 3.0), function) > 0.99
+    assert word_probes.linear_probe(cluster_floors.planted(points, function, 3.0), function) > 0.99
     dealt = [np.random.default_rng(i).permutation(function) for i in range(10)]
-    assert np.mean([word_clusters.linear_probe(points, each) for each in dealt]) == pytest.approx(0.5, abs=0.1)
+    assert np.mean([word_probes.linear_probe(points, each) for each in dealt]) == pytest.approx(0.5, abs=0.1)
     with pytest.raises(ValueError, match="expected 5 or more"):
-        word_clusters.linear_probe(points, np.arange(len(points)) < 3)
+        word_probes.linear_probe(points, np.arange(len(points)) < 3)
+
+
+def test_probes_stand_beside_what_spelling_alone_gives(cloud):
+    points, function = cloud
+    found = word_probes.probes(cluster_floors.planted(points, function, 3.0), function, WORDS)
+    assert list(found) == ["text features", "length", "groups of letters", "labels dealt"]
+    assert found["text features"] > 0.99 > found["length"] and found["labels dealt"] < 0.8
 
 
 def test_maps_have_two_axes_and_are_seeded(cloud):
@@ -158,6 +176,28 @@ def test_planted_moves_only_the_labelled_words_by_the_asked_distance(cloud):
     assert np.allclose(moved[~function], 0) and np.allclose(np.linalg.norm(moved[function], axis=1), 2 * spread)
 
 
+def test_examine_tells_a_planted_difference_from_none(cloud):
+    points, _ = cloud
+    function = closed_class.is_function(WORDS)
+    none = cluster_floors.examine(by_word(points), WORDS, seeds=2, rounds=50)
+    clear = cluster_floors.examine(by_word(cluster_floors.planted(points, function, 3.0)), WORDS, seeds=2, rounds=50)
+    assert clear.rand == (1.0, 1.0) and clear.purity == clear.stability == clear.parted == 1
+    assert clear.p("any word") < 0.05 and clear.silhouette > clear.cloud + 0.1
+    assert none.rand[0] < 0.2 and none.silhouette < none.cloud + 0.1 and none.commonest <= none.purity < 1
+    assert (none.function == function).all() and none.kinds.shape == (len(WORDS),)
+
+
+def test_query_lists_leave_out_what_is_not_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("FDP_DATA", str(tmp_path))
+    found, missing = word_clusters.query_lists(["mini", "svt"])
+    assert missing == ["svt"] and "coffee" in found["mini"] and "happy hour" not in found["mini"]
+
+
+def test_letter_groups_count_letters_and_borders():
+    found = word_probes.letter_groups(["aa", "b"])
+    assert found.shape[0] == 2 and found.sum() == (4 + 3 + 2) + (3 + 2 + 1)  # " aa " and " b ": singles, pairs, triples
+
+
 # switched splits
 
 
@@ -199,6 +239,23 @@ def test_splits_random_splits_and_bounds():
     assert {round(float(value), 9) for value in luck} == values
 
 
+def test_gain_is_paired():
+    values, reference = np.array([0.9, 0.7, 0.5]), np.array([0.1, 0.7, 0.5])
+    found = switched_split.gain(values, reference)
+    assert found["mAP"] == pytest.approx(70) and found["gain"] == pytest.approx(80 / 3)
+    assert found["from"] <= found["gain"] <= found["to"]
+    assert switched_split.gain(values, values) == {"mAP": found["mAP"], "gain": 0, "from": 0, "to": 0}
+
+
+def test_an_index_in_a_gallerys_order():
+    features = np.arange(8, dtype=np.float32).reshape(4, 2)
+    index = SimpleNamespace(ids=("b", "a"), features=features, starts=np.array([0, 3, 4]))
+    gallery = SimpleNamespace(photos=[SimpleNamespace(id=name) for name in "acb"])
+    sets = switched_split.of_gallery(index, gallery)
+    assert sets.starts.tolist() == [0, 1, 1, 4]
+    assert sets.vectors.tolist() == [[6, 7], [0, 1], [2, 3], [4, 5]]
+
+
 def test_a_photograph_that_cannot_be_read_is_ranked_last():
     sets = VectorSets.of(np.array([[np.nan, np.nan], [-1, 0], [0, 1]], np.float32))
     found = switched_split.ranked(sets, np.array([[1.0, 0.0]]), np.array([[True, False, False]]))
@@ -215,10 +272,10 @@ def test_figures_draw(cloud):
     ari = sk.adjusted_rand_score(function, kinds)
     figures = [
         word_cluster_charts.word_maps({"PCA": points[:, :2]}, kinds, function),
-        word_cluster_charts.agreement(["list"], [[ari, ari]], [floor]),
+        word_cluster_charts.agreement({"list": SimpleNamespace(rand=(ari, ari), floors=floor)}),
         word_cluster_charts.information({"list": {"length": 0.2, "closed class": 0.1}}),
         word_cluster_charts.planted_curve([0, 1], [0, 1], [0, 0.4], [0, 0.2]),
-        word_cluster_charts.splits({"FDP's": 0.4, "other": 0.3}, np.array([0.2, 0.5]), (0.1, 0.6), 0.3),
+        word_cluster_charts.splits({"FDP's": 0.4, "other": 0.3}, np.array([0.2, 0.5]), (0.1, 0.6)),
         word_cluster_charts.length_curves(
             {("one vector", "function"): {0: np.array([1.0]), 4: np.array([2.0, 3.0])}}
         ),
