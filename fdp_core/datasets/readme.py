@@ -12,7 +12,8 @@ Sets are looked for in the folder that the environment variable `FDP_DATA` names
 commands are `python -m fdp_core.datasets list | show NAME | fetch NAME | verify NAME | where NAME | croissant NAME`,
 and `leakage TRAIN TEST`, which looks for photographs that stand in two sets. The manifests are found beside
 the package (a checkout, `pip install -e .`) or where `FDP_MANIFESTS` points.
-`paper_results.csv` holds the published numbers with their sources.
+`paper_results.csv` holds the published numbers with their sources, `reproduction.csv` the command for each that can be
+made here, `tolerances.csv` how far such a number may be off, `coverage.csv` which chapter treats what.
 
 """
 
