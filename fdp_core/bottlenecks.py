@@ -161,57 +161,45 @@ def by_height(
     return pd.DataFrame(rows, columns=columns)
 
 
-def explained(
+def gain_by_share(
     shares: Mapping[int, np.ndarray],
     heights: Mapping[int, np.ndarray],
-    bins: int = 8,
-    rounds: int = 2000,
+    small: int,
+    large: int,
+    parts: int = 3,
     seed: int = 0,
-) -> dict[str, tuple[float, float, float]]:
-    """Tell pixels from share of the picture: by which height do words of all input sizes behave alike?
-
-    The same pairs at all sizes are sorted into equally full bins, once by the word's height in pixels of the input and
-    once by its share of the input's side. A larger input changes only the first. Whichever sorts better explains more
-    of the variance, with the same number of bins.
+) -> Any:
+    """Tell which words a larger input helps: the pairs, sorted by the height that the word has in its photograph.
 
     Args:
         shares: input size -> [Q, N] of :func:`outranked`. heights: input size -> [Q, N], pixels of that input.
-        bins: of either kind. rounds: of the bootstrap over queries. seed: of it.
+        small: side of the one input, pixels. large: of the other.
+        parts: equally full groups. seed: of the intervals.
 
     Returns:
-        "pixels", "share of the side" and "difference" (the first minus the second) -> (variance explained in %, low,
-        high), with 95 % intervals.
+        DataFrame, one line a group, shortest words first: ``low`` and ``high`` (height, % of the large input's side),
+        ``pairs``, ``queries``, the two sizes with *outranked* in %, and ``gain`` (points, large minus small) with its
+        95 % interval ``from``, ``to``. What is averaged is the mean over a query's pairs, then over the queries.
 
     Raises:
-        ValueError: fewer than two sizes, or fewer pairs than bins.
+        ValueError: fewer pairs than groups.
     """
-    if len(shares) < 2:
-        raise ValueError(f"To tell pixels from share takes two input sizes or more, not {list(shares)}.")
-    known = {size: np.isfinite(share) & (heights[size] > 0) for size, share in shares.items()}
-    query = np.concatenate([np.nonzero(mask)[0] for mask in known.values()])
-    values = np.concatenate([shares[size][mask] for size, mask in known.items()])
-    pixels = np.concatenate([heights[size][mask] for size, mask in known.items()])
-    part = np.concatenate([heights[size][mask] / size for size, mask in known.items()])
-    if len(values) < bins:
-        raise ValueError(f"{len(values)} pairs of a query and a photograph with its word do not fill {bins} bins.")
-    # Count, sum and sum of squares in each bin of each query: a drawn query is an addition.
-    sums = []
-    for height in (pixels, part):
-        place = np.searchsorted(np.quantile(height, np.linspace(0, 1, bins + 1)[1:-1]), height, "right")
-        sums.append(np.zeros((query.max() + 1, bins, 3)))
-        np.add.at(sums[-1], (query, place), np.stack([np.ones_like(values), values, values**2], axis=1))
-    rows, rng = np.unique(query), np.random.default_rng(seed)
-    best = _explained(sums, rows)
-    low, high = np.quantile([_explained(sums, rng.choice(rows, len(rows))) for _ in range(rounds)], [0.025, 0.975], 0)
-    names = ("pixels", "share of the side", "difference")
-    return {name: tuple(100 * float(v[i]) for v in (best, low, high)) for i, name in enumerate(names)}
+    import pandas as pd
 
-
-def _explained(sums: list[np.ndarray], rows: np.ndarray) -> tuple[float, float, float]:
-    """Return how much of the variance each of two binnings explains, 0 to 1, and the difference, for some queries."""
-    parts = []
-    for count, total, square in (each[rows].sum(axis=0).T for each in sums):
-        whole = square.sum() - total.sum() ** 2 / count.sum()
-        inside = (square - total**2 / np.maximum(count, 1)).sum()
-        parts.append(1 - inside / whole if whole > 0 else 0.0)
-    return parts[0], parts[1], parts[0] - parts[1]
+    known = np.isfinite(shares[small]) & np.isfinite(shares[large]) & (heights[large] > 0)
+    if known.sum() < parts:
+        raise ValueError(f"{known.sum()} pairs of a query and a photograph with its word do not fill {parts} groups.")
+    part, rows = 100 * heights[large] / large, []
+    bounds = np.quantile(part[known], np.linspace(0, 1, parts + 1))
+    place = np.searchsorted(bounds[1:-1], part, "right")
+    for number in range(parts):
+        inside = known & (place == number)
+        means = {}
+        for size in (small, large):
+            means[size] = np.array([s[m].mean() for s, m in zip(shares[size], inside) if m.any()])
+        gain = means[large] - means[small]
+        low, high = metrics.bootstrap_interval(gain, seed=seed)
+        values = {small: means[small].mean(), large: means[large].mean(), "gain": gain.mean(), "from": low, "to": high}
+        facts = {"low": bounds[number], "high": bounds[number + 1], "pairs": int(inside.sum()), "queries": len(gain)}
+        rows.append(facts | {name: 100 * float(value) for name, value in values.items()})
+    return pd.DataFrame(rows)

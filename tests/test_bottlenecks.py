@@ -131,31 +131,25 @@ def test_a_perfect_ranking_is_perfect_in_every_bin_and_a_random_one_at_chance():
     assert (abs(random["mAP"] - random["chance"]) < 3).all() and (abs(random["outranked"] - 50) < 5).all()
 
 
-@pytest.mark.parametrize("cause", ["pixels", "share of the side"])
-def test_the_cause_is_told(cause):
-    """Scores that depend on pixels alone, or on the share alone, must be told apart; shuffled ones must not."""
-    rng, relevant, part = random_case()
-    part = part / 640
-    shares, heights = {}, {}
-    for size in (160, 320, 640):
-        heights[size] = part * size
-        seen = np.log2(heights[size] if cause == "pixels" else part * 320)
-        shares[size] = np.where(relevant, 0.5 + 0.05 * seen + rng.normal(0, 0.05, relevant.shape), np.nan)
-    told = bottlenecks.explained(shares, heights, rounds=200)
-    assert (told["difference"][1] > 0) if cause == "pixels" else (told["difference"][2] < 0)
-    assert told[cause][0] > 50 and all(low <= value <= high for value, low, high in told.values())
-    empty = {size: np.where(relevant, rng.random(relevant.shape), np.nan) for size in shares}
-    told = bottlenecks.explained(empty, heights, rounds=200)
-    assert told["difference"][1] <= 0 <= told["difference"][2] and told["pixels"][0] < 5
+def test_a_larger_input_helps_the_words_that_it_helps():
+    rng, relevant, heights = random_case(queries=200)
+    heights = {320: heights / 2, 640: heights}
+    noise = {size: np.where(relevant, 0.5 + rng.normal(0, 0.05, relevant.shape), np.nan) for size in heights}
+    none = bottlenecks.gain_by_share(noise, heights, 320, 640, parts=2)
+    assert (none["from"] < 0).all() and (none["to"] > 0).all()
+    helped = {320: noise[320], 640: noise[640] + 0.2 * (heights[640] < 12)}
+    table = bottlenecks.gain_by_share(helped, heights, 320, 640, parts=2)
+    np.testing.assert_allclose(table["gain"], [20, 0], atol=1)
+    np.testing.assert_allclose(table["gain"], table[640] - table[320])
+    assert table["from"].iloc[0] > 15 and table["pairs"].sum() == relevant.sum()
+    assert table["low"].iloc[0] == 100 * 4 / 640 and table["high"].iloc[1] == 100 * 32 / 640
 
 
-def test_explained_wants_sizes_and_pairs():
-    _, relevant, heights = random_case()
-    with pytest.raises(ValueError, match="two input sizes"):
-        bottlenecks.explained({640: heights}, {640: heights})
+def test_gains_want_pairs():
+    _, relevant, _ = random_case()
     none = np.full(relevant.shape, np.nan)
     with pytest.raises(ValueError, match="do not fill"):
-        bottlenecks.explained({320: none, 640: none}, {320: none, 640: none})
+        bottlenecks.gain_by_share({320: none, 640: none}, {320: none, 640: none}, 320, 640)
 
 
 def test_recorded_sizes_are_of_one_backbone_and_template():
