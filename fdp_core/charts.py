@@ -120,7 +120,7 @@ def _phases(recipe: Any, last: int) -> list[tuple[int, str]]:
         (recipe.text_steps, f"crops of {recipe.crop_height} × {recipe.crop_width} pixels"),
         (recipe.scenes_from, "whole scenes too"),
         (recipe.regions_from, "and the things in them, by their cells"),
-        (recipe.upper_from, "layers 1-3 and texts at rest"),
+        (recipe.late_from, "mostly scenes, learning rate anew"),
     ]
     found.sort(key=lambda phase: phase[0])
     return [phase for phase, after in zip(found, [*found[1:], (last + 1, "")]) if phase[0] < min(after[0], last + 1)]

@@ -93,17 +93,28 @@ def cut(image: np.ndarray, quad: np.ndarray, height: int, width: int) -> np.ndar
     Returns:
         uint8 [height, width, 3].
     """
-    quad = np.asarray(quad, np.float32)
-    tall = max(np.linalg.norm(quad[3] - quad[0]), np.linalg.norm(quad[2] - quad[1]), 1.0)
-    wide = max(np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[2] - quad[3]), 1.0)
+    return cut_all(image, np.asarray(quad)[None], height, width)[0]
+
+
+def cut_all(image: np.ndarray, quads: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Cut many quadrilaterals, corners [R, 4, 2], out of an image, as :func:`cut` does: uint8 [R, height, width, 3]."""
+    quads = np.asarray(quads, np.float32)
+    out = np.zeros((len(quads), height, width, 3), np.uint8)
+    sides = np.linalg.norm(np.roll(quads, -1, axis=1) - quads, axis=2)  # above, right, below, left
     # a warp reads single pixels: warp at about the source's size, then shrink by area averaging
-    mid_h, mid_w = (int(np.clip(np.ceil(side), goal, 8 * goal)) for side, goal in ((tall, height), (wide, width)))
-    goal = np.array([[0, 0], [mid_w, 0], [mid_w, mid_h], [0, mid_h]], np.float32)
-    low = np.maximum(np.floor(quad.min(0)).astype(int) - 2, 0)  # warping the part alone is faster
-    high = np.minimum(np.ceil(quad.max(0)).astype(int) + 2, image.shape[1::-1])
-    if (high <= low).any():
-        return np.zeros((height, width, 3), np.uint8)
-    part = np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]])
-    matrix = cv2.getPerspectiveTransform(quad - low.astype(np.float32) - 0.5, goal - 0.5)
-    out = cv2.warpPerspective(part, matrix, (mid_w, mid_h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return out if (mid_h, mid_w) == (height, width) else cv2.resize(out, (width, height), interpolation=cv2.INTER_AREA)
+    middle = np.ceil([np.maximum(sides[:, 0], sides[:, 2]), np.maximum(sides[:, 1], sides[:, 3])]).T
+    middle = np.clip(middle, (width, height), (8 * width, 8 * height)).astype(int)
+    low = np.maximum(np.floor(quads.min(1)).astype(int) - 2, 0)  # warping the part alone is faster
+    high = np.minimum(np.ceil(quads.max(1)).astype(int) + 2, image.shape[1::-1])
+    source = quads - low[:, None].astype(np.float32) - 0.5
+    unit = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
+    goals = unit * middle[:, None].astype(np.float32) - np.float32(0.5)
+    boxes = np.column_stack([low, high]).tolist()
+    for place, quad, goal, size, (x0, y0, x1, y1) in zip(out, source, goals, middle.tolist(), boxes):
+        if x1 <= x0 or y1 <= y0:
+            continue  # beside the image: black
+        matrix = cv2.getPerspectiveTransform(quad, goal)
+        part = image[y0:y1, x0:x1]
+        part = cv2.warpPerspective(part, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        place[:] = part if size == [width, height] else cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+    return out

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import threading
 import time
 import unicodedata
 import warnings
@@ -122,7 +122,7 @@ class OcrSystem:
         workers: int = 1,
     ):
         self.reader = reader or RapidReader(engine, alone=workers == 1)
-        self.workers, self._shared, self._mine = workers, reader is not None, threading.local()
+        self.workers, self._idle = workers, collections.deque([self.reader] * (1 if reader is None else workers))
         self.version = getattr(self.reader, "version", type(self.reader).__name__)
         self.name, self.long_side, self.progress = "OCR pipeline", long_side, progress
         self.cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
@@ -167,18 +167,20 @@ class OcrSystem:
         lines = self._read[key] if key in self._read else self._load(key)
         if fresh := lines is None:
             image.thumbnail((self.long_side, self.long_side))
-            lines = list(self._own_reader()(np.asarray(image)))
+            lines = self._read_now(np.asarray(image))
             self._save(key, lines)
         self._read[key] = lines
         return lines, fresh
 
-    def _own_reader(self) -> Callable[[np.ndarray], list[str]]:
-        """Return this thread's reader."""
-        if self.workers == 1 or self._shared:
-            return self.reader
-        if not hasattr(self._mine, "reader"):
-            self._mine.reader = RapidReader(self.reader.engine, alone=False)
-        return self._mine.reader
+    def _read_now(self, pixels: np.ndarray) -> list[str]:
+        """Read by a reader that no other thread is using."""
+        try:
+            reader = self._idle.pop()
+        except IndexError:
+            reader = RapidReader(self.reader.engine, alone=False)
+        lines = list(reader(pixels))
+        self._idle.append(reader)
+        return lines
 
     def forget(self) -> None:
         """Drop what this object has read; the folder ``cache_dir`` stays."""

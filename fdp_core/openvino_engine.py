@@ -6,6 +6,7 @@ busier than one core's share of each layer would.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import importlib.metadata
@@ -14,7 +15,6 @@ import logging
 import os
 import shutil
 import tempfile
-import threading
 import warnings
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from fdp_core.fast_trunk import FastTrunk
 from fdp_core.glance import Finder, Glance, Reader, cut_out, frame
 from fdp_core.text_map import STRIDE, TextMap
 
-BATCH = 16  # cuts at once; a fixed shape lets the compiler plan all memory
+BATCH = 32  # cuts at once; a fixed shape lets the compiler plan all memory
 CALIBRATION = 24  # rendered photographs of the shipped training set that set the ranges of the eight bits
 
 
@@ -76,16 +76,15 @@ class OpenVinoEngine:
         if glance.precision == "int8":
             key = _key(backbone, text_map, glance, side)
             networks = _quantised(self._core, networks, backbone, finder, glance, side, key, cache_dir)
-        hint = "f32" if glance.precision == "float32" else "bf16"
-        options = {
-            "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": self.workers,
-            "NUM_STREAMS": self.workers,
-            "ENABLE_CPU_PINNING": False,  # it would put the first stream of each network on the same core
+        self._networks = networks
+        self._options = {
+            "INFERENCE_PRECISION_HINT": "f32" if glance.precision == "float32" else "bf16",
+            "INFERENCE_NUM_THREADS": 1,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # it would put every worker's networks on the same core
         }
-        self._compiled = {name: self._core.compile_model(net, "CPU", options) for name, net in networks.items()}
         self._dimension = reader.pool.c_proj.out_features
-        self._mine = threading.local()
+        self._idle = {name: collections.deque() for name in networks}
 
     def find(self, image: np.ndarray) -> np.ndarray:
         """Map one frame: uint8 [H, W, 3] -> probability of words, float32 [H / 4, W / 4]."""
@@ -101,11 +100,15 @@ class OpenVinoEngine:
         return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6)  # eight bits leave it near one only
 
     def _run(self, name: str, images: np.ndarray) -> np.ndarray:
-        """Run a network by a request of this thread's own; the result is valid until its next call."""
-        requests = self._mine.__dict__
-        if name not in requests:
-            requests[name] = self._compiled[name].create_infer_request()
-        return requests[name].infer([images], share_inputs=True, share_outputs=True)[0]
+        """Run a network by a compiled copy that no other thread is using: handing work to streams of one is slower."""
+        try:
+            request = self._idle[name].pop()
+        except IndexError:
+            compiled = self._core.compile_model(self._networks[name], "CPU", self._options)
+            request = compiled.create_infer_request()
+        out = request.infer([images], share_inputs=True, share_outputs=True)[0].copy()
+        self._idle[name].append(request)
+        return out
 
 
 def _convert(network: nn.Module, shape: list[int], example: list[int]):
@@ -123,7 +126,7 @@ def _key(backbone: backbones.Backbone, text_map: TextMap, glance: Glance, side: 
     """Name what a quantised network was made from."""
     versions = [importlib.metadata.version(name) for name in ("openvino", "nncf")]
     facts = backbone.weights_hash, backbones.state_hash(text_map.state_dict()), glance.height, glance.width, side
-    facts += BATCH, CALIBRATION, glance.limit, *versions
+    facts += BATCH, CALIBRATION, glance.margin, *versions
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
@@ -191,8 +194,11 @@ def calibration(finder: Finder, glance: Glance, side: int) -> tuple[list[np.ndar
         image = np.asarray(geometry.open_image(photo.path))
         small, scale = frame(image, side)
         frames.append(small[None])
-        quads, _ = regions.find(finder(torch.from_numpy(small)[None])[0].numpy(), STRIDE, glance.limit)
+        quads, _ = regions.find(finder(torch.from_numpy(small)[None])[0].numpy(), STRIDE)
         cuts.append(cut_out(image, quads * scale, glance))
     cuts = np.concatenate(cuts)
-    cuts = cuts[:: max(1, len(cuts) // (CALIBRATION * BATCH))]  # as many batches as frames, from all photographs
+    if not len(cuts):
+        raise ValueError("The text map finds nothing on rendered photographs: nothing to set ranges by. Use bfloat16.")
+    step = max(1, len(cuts) // (CALIBRATION * BATCH))  # as many batches as frames, from all photographs
+    cuts = cuts[np.arange(0, max(len(cuts), BATCH), step) % len(cuts)]
     return frames, [cuts[i : i + BATCH] for i in range(0, len(cuts) - BATCH + 1, BATCH)]

@@ -5,9 +5,9 @@
 
 Contrastive image-text learning. First the text tower alone learns to spell; then the image tower learns to read word
 crops (and to name pictures); then whole scenes join, each against every word and picture name in it
-(multi-positive), and each thing in them, by its cells; at last the lower layers rest and only the upper ones go on with
-scenes. Hard negatives are misspellings of the batch's words. One linear head on the joint space, shared by both towers
-and thrown away afterwards, predicts which letter stands where (PHOC). Interrupt at any time: the same command goes on
+(multi-positive), and each thing in them, by its cells; at last, with a learning rate anew, mostly scenes. Hard
+negatives are misspellings of the batch's words. One linear head on the joint space, shared by both towers and thrown
+away afterwards, predicts which letter stands where (PHOC). Interrupt at any time: the same command goes on
 where it stopped, to the same result.
 """
 
@@ -41,21 +41,17 @@ MINI = {
 }  # fmt: skip
 
 
-def see(clip: nn.Module, images: Tensor, half: bool, upper: bool = False) -> Tensor:
+def see(clip: nn.Module, images: Tensor, half: bool) -> Tensor:
     """Encode images of any size that divides by 32: uint8 [B, h, w, 3] -> unit vectors float [B, D]."""
-    return pool(clip, look(clip, images, half, upper))
+    return pool(clip, look(clip, images, half))
 
 
-def look(clip: nn.Module, images: Tensor, half: bool, upper: bool = False) -> Tensor:
-    """Run the trunk: uint8 [B, h, w, 3] -> float [B, C, h / 32, w / 32]; ``upper``: gradients reach layer 4 alone."""
+def look(clip: nn.Module, images: Tensor, half: bool) -> Tensor:
+    """Run the trunk: uint8 [B, h, w, 3] -> float [B, C, h / 32, w / 32]."""
     mean, std = torch.tensor(MEAN, device=images.device), torch.tensor(STD, device=images.device)
     x = ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)  # channels last already
     with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-        if not upper:
-            return backbones.run_trunk(clip, x).float()
-        with torch.no_grad():
-            x = backbones.run_levels(clip, x, 3)[-1]
-        return clip.visual.layer4(x).float()
+        return backbones.run_trunk(clip, x).float()
 
 
 def pool(clip: nn.Module, features: Tensor) -> Tensor:
@@ -98,7 +94,6 @@ def forward(
     texts_learn: bool,
     half: bool,
     with_regions: bool = True,
-    upper: bool = False,
 ) -> dict[str, Tensor]:
     """Return the named loss terms of one batch, and the share of crops whose own word scores best."""
     bare = batch["bare"]
@@ -115,14 +110,14 @@ def forward(
         other = read(clip, again, tokenizer, device, half)
         terms["words"] = losses.contrastive(other, texts, positive.T.float() @ positive.float() > 0, scale)
         return terms
-    seen = see(clip, batch["crops"].to(device), half, upper)
+    seen = see(clip, batch["crops"].to(device), half)
     count = batch["things"]  # behind them stand crops without anything: negatives only
     words, labels = batch["is_word"].to(device)[:count], batch["labels"].to(device)[:count]
     own = F.pad(positive[:count], (0, 0, 0, len(seen) - count))
     terms["spelling_image"] = letters(head(10 * seen[:count][words]), bits[labels[words]])
     terms["words"] = losses.contrastive(seen, texts, own, scale)
     if "scenes" in batch:
-        features = look(clip, batch["scenes"].to(device), half, upper)
+        features = look(clip, batch["scenes"].to(device), half)
         terms["scenes"] = losses.contrastive(pool(clip, features), texts, batch["scene_has"].to(device), scale)
         if with_regions:
             parts = regions(clip, features, batch["owners"].to(device), batch["cells"].to(device))
@@ -155,20 +150,21 @@ def encode_text(clip: nn.Module, tokens: Tensor, prefix: Tensor) -> Tensor:
     return backbones.run_text_tower(clip, x, eot + prefix.shape[1])
 
 
-def total(terms: dict[str, Tensor], recipe: Recipe) -> Tensor:
-    """Sum the weighted loss terms."""
-    loss = terms["words"] + recipe.global_weight * terms.get("scenes", 0.0)
-    loss = loss + recipe.region_weight * terms.get("regions", 0.0)
+def total(terms: dict[str, Tensor], recipe: Recipe, step: int) -> Tensor:
+    """Sum the weighted loss terms of a step."""
+    late = step >= recipe.late_from
+    loss = terms["words"] + (recipe.late_weight if late else recipe.global_weight) * terms.get("scenes", 0.0)
+    loss = loss + (recipe.late_weight if late else recipe.region_weight) * terms.get("regions", 0.0)
     return loss + recipe.spelling_weight * (terms.get("spelling_text", 0.0) + terms.get("spelling_image", 0.0))
 
 
 def rate(recipe: Recipe, step: int) -> float:
-    """Return the learning rate of a step: warm-up, then half a cosine; both anew for the upper layers."""
-    if step >= recipe.upper_from:
-        done = step - recipe.upper_from
-        left = math.cos(math.pi * done / (recipe.steps - recipe.upper_from))
-        return recipe.upper_lr * min(1.0, (done + 1) / 50) * 0.5 * (1 + left)
-    return recipe.lr * min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+    """Return the learning rate of a step: warm-up, then half a cosine; both anew for the late steps."""
+    if step >= recipe.late_from:
+        done = step - recipe.late_from
+        left = math.cos(math.pi * done / (recipe.steps - recipe.late_from))
+        return recipe.late_lr * min(1.0, (done + 1) / 50) * 0.5 * (1 + left)
+    return recipe.lr * min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / recipe.cosine))
 
 
 def train(
@@ -202,17 +198,14 @@ def train(
                 for layer in clip.visual.modules():
                     if isinstance(layer, nn.BatchNorm2d):
                         layer.eval()
-            if step == recipe.upper_from:  # the average is what ships: from here on its lower layers are final
-                clip.load_state_dict(ema)
             for group in optimiser.param_groups:
                 group["lr"] = rate(recipe, step)
-            learns = step < recipe.text_steps or step % recipe.text_every == 0
-            texts_learn = learns and step < recipe.upper_from  # the lower layers have learned these texts
+            texts_learn = step < recipe.text_steps or step % recipe.text_every == 0
             torch.manual_seed(recipe.seed + step)  # a resumed run draws the same unknown tokens
-            stage = {"with_regions": step >= recipe.regions_from, "upper": step >= recipe.upper_from}
-            terms = forward(clip, head, batch, tokenizer, device, texts_learn, half, **stage)
+            with_regions = step >= recipe.regions_from
+            terms = forward(clip, head, batch, tokenizer, device, texts_learn, half, with_regions)
             optimiser.zero_grad(set_to_none=True)
-            total(terms, recipe).backward()
+            total(terms, recipe, step).backward()
             nn.utils.clip_grad_norm_(both, 1.0)
             optimiser.step()
             _average(ema, clip, min(recipe.ema, (step + 1) / (step + 10)))

@@ -18,16 +18,19 @@ LOWEST = 13.0  # pixels: lower words are not cut out, nobody could read them
 class Recipe:
     """Everything that decides the result of a pre-training run, beside the bank of scenes."""
 
-    steps: int = 8000
+    steps: int = 10000
     text_steps: int = 400  # curriculum: the text tower alone learns to spell, until here ...
     hard_steps: int = 5000  # ... then the image tower learns to read crops, damaged more and more for so many steps ...
     scenes_from: int = 4400  # ... and from here on whole scenes too, every second step
     regions_from: int = 5500  # from here on each thing in a scene is also held against its own text, by its cells
     still_from: int = 4400  # from here on BatchNorm keeps its statistics, those of crops: scenes must do with them
-    upper_from: int = 6500  # from here on layers 1-3 and the text tower rest, the others learn scenes in every step
-    upper_lr: float = 6e-4  # their learning rate from then on, again falling to zero
-    upper_crops: int = 48  # crops and scenes a step from then on
-    upper_scenes: int = 16
+    late_from: int = 6500  # from here on scenes in every step, in every second one fewer and larger ones
+    late_lr: float = 8e-4  # the learning rate from then on, again falling to zero
+    late_weight: float = 1.0  # weight of both terms on scenes from then on
+    late_crops: int = 96  # a step, from then on
+    late_scenes: int = 16
+    large_scenes: int = 6
+    large_size: int = 512  # pixels
     crop_height: int = 32  # pixels
     crop_width: int = 128
     batch_crops: int = 192  # a step
@@ -36,6 +39,7 @@ class Recipe:
     scene_size: int = 320  # pixels, cut out of the bank's scenes
     lr: float = 1.5e-3
     warmup: int = 600
+    cosine: int = 8000  # the first learning rate falls as if there were so many steps
     weight_decay: float = 0.05
     ema: float = 0.999
     text_every: int = 4  # the text tower learns in every so many-th step: its gradients cost more than the crops'
@@ -67,8 +71,11 @@ class Batches(torch.utils.data.Dataset):
         size = r.crop_height, r.crop_width
         hard = min(1.0, 0.4 + (step - r.text_steps) / r.hard_steps)
         images, said, boards, is_word = [], [], [], []
-        upper = step >= r.upper_from
-        crop_count, scene_count = (r.upper_crops, r.upper_scenes) if upper else (r.batch_crops, r.batch_scenes)
+        late = step >= r.late_from
+        crop_count = r.late_crops if late else r.batch_crops
+        scene_count, scene_size = (r.late_scenes if late else r.batch_scenes), r.scene_size
+        if late and step % 2:
+            scene_count, scene_size = r.large_scenes, r.large_size
         things = crop_count - round(r.empty * crop_count)
         while len(images) < things:
             scene = self.bank.scenes[int(rng.integers(len(self.bank)))]
@@ -80,13 +87,13 @@ class Batches(torch.utils.data.Dataset):
                 is_word.append(scene.is_word[i])
         nothing = self._empty(rng, crop_count - things, size, hard)
         scenes, members, cells = [], [], []
-        if upper or (step >= r.scenes_from and step % 2 == 0):
+        if late or (step >= r.scenes_from and step % 2 == 0):
             while len(scenes) < scene_count:
-                cut = part_of_scene(rng, self.bank.scenes[int(rng.integers(len(self.bank)))], r.scene_size)
+                cut = part_of_scene(rng, self.bank.scenes[int(rng.integers(len(self.bank)))], scene_size)
                 if cut is None:
                     continue
                 picture, inside, source, polygons = cut
-                cells += [cell_weights(polygon, r.scene_size) for polygon in polygons]
+                cells += [cell_weights(polygon, scene_size) for polygon in polygons]
                 members.append(list(range(len(said), len(said) + len(inside))))
                 scenes.append(picture)
                 said += [source.texts[i].lower() for i in inside]

@@ -147,7 +147,8 @@ class RegionSystem:
         The surest region stands first.
         """
         small, scale = frame(image, self.map_size)
-        quads, scores = regions.find(self._engine.find(small), maps.STRIDE, self.glance.limit)
+        look = self.glance.limit, self.glance.thresholds, self.glance.same
+        quads, scores = regions.find(self._engine.find(small), maps.STRIDE, *look)
         return quads * scale, scores
 
     def cut(self, image: np.ndarray, quads: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from fdp_core.crops import LEVEL, LONG, STANDING
 
 # A low threshold joins words that stand close, a high one breaks faint ones: the pieces of all are kept.
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+FEW = (0.15, 0.35, 0.6, 0.8, 0.95)  # where time counts; chosen on SVT train
 # Letters set wide apart: gaps of so many cells are closed before the threshold.
 CLOSED = ((5, 0.3), (9, 0.3))
 SHRINK = 0.65  # Vatti ratio of the kernels that the fine text map is trained on: words keep apart, and stay visible
@@ -32,13 +33,21 @@ class Pieces(NamedTuple):
     names: list[tuple[np.ndarray, int]]
 
 
-def find(probability: np.ndarray, stride: float = 4.0, limit: int = 96) -> tuple[np.ndarray, np.ndarray]:
+def find(
+    probability: np.ndarray,
+    stride: float = 4.0,
+    limit: int = 96,
+    thresholds: tuple[float, ...] | None = None,
+    same: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Find word regions in a text map.
 
     Args:
         probability: float32 [H, W] in 0..1, the map of shrunk words.
         stride: pixels per cell.
         limit: at most so many regions, the surest first.
+        thresholds: in 0..1; None takes ``THRESHOLDS``.
+        same: overlap in 0..1 from which two regions are one; None takes ``SAME``.
 
     Returns:
         (corners float32 [R, 4, 2] in pixels of the input, clockwise from the upper left; scores float32 [R], the mean
@@ -46,13 +55,13 @@ def find(probability: np.ndarray, stride: float = 4.0, limit: int = 96) -> tuple
 
     Source: differentiable binarisation's box formation (unclip of shrunk kernels), at several thresholds.
     """
-    pieces = cut_up(probability)
+    pieces = cut_up(probability, thresholds or THRESHOLDS)
     if not len(pieces.boxes):
         return np.zeros((0, 4, 2), np.float32), np.zeros(0, np.float32)
     low = pieces.boxes[:, :2].astype(np.float32)
     sides = pieces.boxes[:, 2:].astype(np.float32)
     grown = unshrink(*sides.T)[:, None]
-    kept = distinct(low - grown, low + sides + grown, pieces.scores, limit)
+    kept = distinct(low - grown, low + sides + grown, pieces.scores, limit, same or SAME)
     centres, sides, along = rectangles([pieces.names[i] for i in kept], pieces.boxes[kept])
     grown = unshrink(*sides.T)[:, None]
     x = along * (sides[:, :1] / 2 + grown)
@@ -61,9 +70,9 @@ def find(probability: np.ndarray, stride: float = 4.0, limit: int = 96) -> tuple
     return (quads * stride).astype(np.float32), pieces.scores[kept]
 
 
-def cut_up(probability: np.ndarray) -> Pieces:
+def cut_up(probability: np.ndarray, thresholds: tuple[float, ...]) -> Pieces:
     """Return the connected pieces of a map [H, W] at every threshold, and of the map with its gaps closed."""
-    plans = [(probability, threshold) for threshold in THRESHOLDS]
+    plans = [(probability, threshold) for threshold in thresholds]
     for gap, threshold in CLOSED:
         plans.append((cv2.morphologyEx(probability, cv2.MORPH_CLOSE, np.ones((1, gap), np.uint8)), threshold))
     boxes, scores, names = [np.zeros((0, 4), np.int32)], [np.zeros(0, np.float32)], []
@@ -120,13 +129,14 @@ def unshrink(width: np.ndarray, height: np.ndarray, ratio: float = SHRINK) -> np
     return (-b + np.sqrt(b * b + 4 * a * c * width * height)) / (2 * a)
 
 
-def distinct(low: np.ndarray, high: np.ndarray, scores: np.ndarray, limit: int) -> list[int]:
+def distinct(low: np.ndarray, high: np.ndarray, scores: np.ndarray, limit: int, same: float) -> list[int]:
     """Return which boxes to keep, best score first, leaving out those that nearly equal a better one.
 
     Args:
         low: [P, 2], upper left corners; ``high``: [P, 2], lower right ones.
         scores: [P]; equal ones keep their order.
         limit: at most so many.
+        same: overlap in 0..1 from which two boxes are one.
     """
     order = np.argsort(-scores, kind="stable")
     low, high = low[order], high[order]
@@ -135,7 +145,7 @@ def distinct(low: np.ndarray, high: np.ndarray, scores: np.ndarray, limit: int) 
     for axis in (0, 1):
         ends = np.minimum(high[:, None, axis], high[None, :, axis])
         shared *= np.clip(ends - np.maximum(low[:, None, axis], low[None, :, axis]), 0, None)
-    equal = shared > SAME * (area[:, None] + area[None] - shared)
+    equal = shared > same * (area[:, None] + area[None] - shared)
     gone, kept = np.zeros(len(order), bool), []
     for i in range(len(order)):
         if len(kept) == limit:

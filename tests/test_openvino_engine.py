@@ -1,5 +1,6 @@
 """The fast engine against the plain one; skipped where the optional packages are missing."""
 
+import copy
 import importlib.util
 import os
 
@@ -94,11 +95,14 @@ def test_nothing_is_reported_and_the_environment_stays(monkeypatch, before):
 @needs_nncf
 def test_calibration_is_made_of_rendered_photographs(parts, monkeypatch):
     monkeypatch.setattr(openvino_engine, "CALIBRATION", 3)
-    backbone, some = parts
+    backbone, some = copy.deepcopy(parts)
     finder = glance.Finder(backbone, openvino_engine.FastTrunk(backbone.clip), some).eval()
     frames, cuts = openvino_engine.calibration(finder, glance.Glance(**LOOK), 64)
     assert len(frames) == 3 and all(max(frame.shape[1:3]) == 64 and frame.dtype == np.uint8 for frame in frames)
     assert cuts and all(batch.shape == (BATCH, 32, 64, 3) for batch in cuts)
+    torch.nn.init.constant_(some.last.bias, -99.0)
+    with pytest.raises(ValueError, match="finds nothing on rendered"):
+        openvino_engine.calibration(finder, glance.Glance(**LOOK), 64)
     gallery, _ = openvino_engine.datasets.load("mini_train")
     first = np.asarray(geometry.open_image(gallery.photos[0].path))
     np.testing.assert_array_equal(frames[0][0], glance.frame(first, 64)[0])

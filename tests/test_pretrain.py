@@ -111,17 +111,29 @@ def test_the_terms_are_weighted():
     terms = {"words": 1.0, "scenes": 10.0, "regions": 4.0, "accuracy": 1e9}
     terms |= {"spelling_text": 100.0, "spelling_image": 1000.0}
     recipe = replace(RECIPE, global_weight=0.5, region_weight=0.25, spelling_weight=0.25)
-    assert pretrain.total(terms, recipe) == pytest.approx(1 + 5 + 1 + 25 + 250)
-    assert pretrain.total({"words": 1.0}, recipe) == 1
+    recipe = replace(recipe, late_from=7, late_weight=2.0)
+    assert pretrain.total(terms, recipe, 6) == pytest.approx(1 + 5 + 1 + 25 + 250)
+    assert pretrain.total(terms, recipe, 7) == pytest.approx(1 + 20 + 8 + 25 + 250)
+    assert pretrain.total({"words": 1.0}, recipe, 0) == 1
 
 
 def test_the_learning_rate_by_hand():
-    recipe = pretrain.Recipe(steps=100, warmup=10, lr=2.0)
+    """Warm-up and the first cosine, whose end is not reached; then a rate of its own, which falls to zero."""
+    recipe = pretrain.Recipe(steps=200, warmup=10, lr=2.0, cosine=100, late_from=60, late_lr=3.0)
     assert pretrain.rate(recipe, 0) == pytest.approx(0.2)
     assert pretrain.rate(recipe, 4) == pytest.approx(0.5 * (1 + math.cos(0.04 * math.pi)))
     assert pretrain.rate(recipe, 25) == pytest.approx(1 + math.cos(math.pi / 4))
     assert pretrain.rate(recipe, 50) == pytest.approx(1)
-    assert pretrain.rate(recipe, 99) == pytest.approx(1 + math.cos(0.99 * math.pi)) and pretrain.rate(recipe, 99) > 0
+    assert pretrain.rate(recipe, 60) == pytest.approx(3 / 50)
+    assert pretrain.rate(recipe, 130) == pytest.approx(1.5)
+    assert 0 < pretrain.rate(recipe, 199) < 1e-3
+
+
+def test_late_steps_hold_fewer_crops_and_scenes_of_two_sizes(bank):
+    recipe = replace(RECIPE, steps=8, late_from=4, late_crops=4, late_scenes=3, large_scenes=1, large_size=96)
+    shapes = [pretrain_batches.Batches(recipe, bank)[step] for step in (4, 5, 6)]
+    assert [len(batch["crops"]) for batch in shapes] == [4, 4, 4]
+    assert [tuple(batch["scenes"].shape[:3]) for batch in shapes] == [(3, 64, 64), (1, 96, 96), (3, 64, 64)]
 
 
 # --- both towers
@@ -370,7 +382,7 @@ def test_texts_alone_are_told_apart_by_what_they_say(small_model):
     batch = gathered(RECIPE, ["sea", "open", "sea"])
     terms = pretrain.forward(clip, head, batch, backbones.CharTokenizer(64), "cpu", True, False)
     assert set(terms) == {"words", "spelling_text"}
-    pretrain.total(terms, RECIPE).backward()
+    pretrain.total(terms, RECIPE, 0).backward()
     assert clip.token_embedding.weight.grad.abs().sum() > 0 and clip.visual.conv1.weight.grad is None
 
 

@@ -101,7 +101,7 @@ def test_regions_stand_in_the_order_of_their_scores(model, finds, photos):
 def test_regions_are_told_in_the_photographs_own_pixels(model, finds, photos, monkeypatch):
     """A region in the middle of the map is in the middle of each photograph, whose longer side the map sees as 128."""
 
-    def middle(plane, stride, limit):
+    def middle(plane, stride, *_):
         x, y = np.array(plane.shape[::-1]) * stride / 2
         return np.array([[[x - 4, y - 2], [x + 4, y - 2], [x + 4, y + 2], [x - 4, y + 2]]], np.float32), np.ones(1)
 

@@ -151,7 +151,7 @@ def test_unshrink_undoes_the_vatti_offset(size, ratio):
 def distinct(spans: list[tuple[float, float]], scores: list[float], limit: int) -> list[int]:
     """Choose among boxes 10 high from one x to another."""
     low, high = (np.array([[span[i], 10.0 * i] for span in spans], np.float32) for i in (0, 1))
-    return regions.distinct(low, high, np.array(scores, np.float32), limit)
+    return regions.distinct(low, high, np.array(scores, np.float32), limit, regions.SAME)
 
 
 def test_distinct_by_hand():
@@ -195,6 +195,16 @@ def slow_find(probability: np.ndarray, stride: float, limit: int) -> tuple[np.nd
         if all(box.intersection(b).area <= regions.SAME * box.union(b).area for _, b, _ in kept) and len(kept) < limit:
             kept.append((score, box, quad))
     return np.array([quad for *_, quad in kept]).reshape(-1, 4, 2), np.array([score for score, *_ in kept])
+
+
+def test_thresholds_and_sameness_can_be_given():
+    """A faint and a sure word: a high threshold finds the sure one alone; a word in a word is one of the two or both."""
+    probability = drawn(rectangle(60, 60, 60, 24))
+    faint = probability + 0.5 * drawn(rectangle(180, 180, 60, 24))
+    assert len(regions.find(faint, thresholds=(0.7,))[0]) == 1
+    assert len(regions.find(faint, thresholds=(0.3,))[0]) == 2
+    inner = 0.5 * probability + 0.5 * drawn(rectangle(60, 60, 44, 24))
+    assert [len(regions.find(inner, thresholds=(0.3, 0.8), same=same)[0]) for same in (0.3, 0.95)] == [1, 2]
 
 
 @pytest.mark.own_thresholds
