@@ -84,12 +84,13 @@ def above_decoys(scores: np.ndarray, relevant: np.ndarray, decoys: np.ndarray) -
     return shares
 
 
-def interval(values: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Return mean and 95 % bootstrap interval over queries of values [Q], in %, and their number.
+def interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> dict[str, float]:
+    """Return mean and bootstrap interval over queries of values [Q], in %, and their number.
 
     Args:
         values: in 0..1, or differences of such; NaN (a query that has no such value) is left out.
         seed: of the bootstrap.
+        level: share of the drawn means inside the interval, 0..1; for k comparisons at once 1 - 0.05 / k (Bonferroni).
 
     Returns:
         {"mean", "from", "to", "queries"}; NaN for the first three where nothing is left.
@@ -98,7 +99,8 @@ def interval(values: np.ndarray, seed: int = 0) -> dict[str, float]:
     values = values[~np.isnan(values)]
     if not len(values):
         return {"mean": np.nan, "from": np.nan, "to": np.nan, "queries": 0}
-    low, high = metrics.bootstrap_interval(values, seed=seed)
+    rounds = max(2000, round(50 / (1 - level)))  # some 25 draws lie beyond each end
+    low, high = metrics.bootstrap_interval(values, level, rounds, seed)
     return {"mean": 100 * float(values.mean()), "from": 100 * low, "to": 100 * high, "queries": len(values)}
 
 

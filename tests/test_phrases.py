@@ -223,6 +223,9 @@ class TestScores:
         assert found["mean"] == pytest.approx(40) and found["queries"] == 2
         assert found["from"] <= 40 <= found["to"]
         assert np.isnan(part_scores.interval(np.array([np.nan]))["mean"])
+        values = np.random.default_rng(0).random(40)
+        usual, wide = part_scores.interval(values), part_scores.interval(values, level=1 - 0.05 / 27)
+        assert wide["from"] < usual["from"] < usual["mean"] < usual["to"] < wide["to"]
 
     def test_summary_by_kind_and_way(self):
         one = self.composed(4)
