@@ -50,7 +50,7 @@ def maps_gallery(
     with figure_style():
         columns = 1 + len(maps)
         tall = max(looks.placed[row].height / looks.placed[row].width for row in rows)
-        size = (2.15 * columns + 0.6, 2.15 * min(tall, 1.4) * len(rows) + 0.9)
+        size = (1.85 * columns + 0.6, 1.85 * min(tall, 1.4) * len(rows) + 0.9)
         fig, axs = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout="constrained")
         for line, row in enumerate(rows):
             placed = looks.placed[row]
@@ -178,22 +178,6 @@ def height_chart(
             ax.set_xticklabels(names)
             ax.grid(axis="x", visible=False)
             ax.legend(fontsize=8)
-    return fig
-
-
-def quality_scatter(auc: np.ndarray, change: np.ndarray, label: str) -> Figure:
-    """Draw one point a photograph: how good its text map is, and what the shift did with it."""
-    with figure_style():
-        fig, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
-        for kept, colour, marker, name in (
-            (change > 0, BLUE, "o", "more on text"),
-            (change <= 0, ORANGE, "v", "not more"),
-        ):
-            ax.plot(auc[kept], change[kept], marker, color=colour, alpha=0.75, label=f"{name} ({int(kept.sum())})")
-        ax.axhline(0, color="#666666", linestyle="--", linewidth=1)
-        ax.axvline(0.5, color="#666666", linestyle=":", linewidth=1)
-        ax.set(xlabel="AUC of the text map (0.5: knows nothing)", ylabel=label)
-        ax.legend()
     return fig
 
 
