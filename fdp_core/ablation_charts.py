@@ -17,31 +17,38 @@ from fdp_core.figure_style import BLUE, DASHES, ORANGE, PALETTE, figure_style
 _GREY = "#666666"
 _MARKS = "osD^v"
 Lines = list[tuple[str, dict[str, Difference]]]  # (label, set -> difference)
+Key = str | tuple[str, str]  # a row, or a row behind another text map
+
+
+def found_in(
+    sets: Mapping[str, Runs], row: Key, reference: Key, what: str = "ap", group: str | None = None
+) -> dict[str, Difference]:
+    """Compare two rows (:func:`fdp_core.ablation_records.compare`) on every set that has values of both.
+
+    Args:
+        sets: name of a set -> its runs.
+        row: its name, or (name, text map).
+        reference: what is subtracted.
+        what: "ap" or "told_apart".
+        group: only the queries of this group.
+
+    Returns:
+        Name of the set -> difference.
+    """
+    keys = [(key, "learned") if isinstance(key, str) else key for key in (row, reference)]
+    having = {}
+    for name, runs in sets.items():
+        records = [record for key in keys for record in runs.get(key, {}).values()]
+        inside = group is None or all("1" in record["members"].get(group, "") for record in records)
+        if all(key in runs for key in keys) and inside and all(record[what] for record in records):
+            having[name] = compare(runs, *keys, what, group)
+    return having
 
 
 def lines_of(rows: Sequence[Row], sets: Mapping[str, Runs], what: str = "ap") -> Lines:
-    """Compare rows with their references on every set that has both.
-
-    Args:
-        rows: of the grid.
-        sets: name of a set -> its runs.
-        what: "ap" or "told_apart".
-
-    Returns:
-        (name of the row, set -> difference), in the order of the rows; rows that were run nowhere are left out.
-    """
-    found = []
-    for row in rows:
-        keys = ((row.name, "learned"), (row.reference, "learned"))
-        having = [name for name, runs in sets.items() if all(_has(runs, key, what) for key in keys)]
-        having = having if row.name != row.reference else []
-        if having:
-            found.append((row.name, {name: compare(sets[name], *keys, what) for name in having}))
-    return found
-
-
-def _has(runs: Runs, key: tuple[str, str], what: str) -> bool:
-    return any(record[what] for record in runs.get(key, {}).values())
+    """Compare rows with their references: (name of the row, set -> difference), without rows that were run nowhere."""
+    pairs = [(row.name, found_in(sets, row.name, row.reference, what)) for row in rows if row.name != row.reference]
+    return [(name, found) for name, found in pairs if found]
 
 
 def differences(lines: Sequence[tuple[str, Mapping[str, Difference]]], axis: str = "points of mAP") -> Figure:

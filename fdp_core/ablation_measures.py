@@ -83,6 +83,43 @@ def text_maps(how: str, model: FDP, gallery: Any, store: FeatureStore, seed: int
     return maps
 
 
+@torch.inference_mode()
+def pool_room(model: FDP, store: FeatureStore, maps: np.ndarray, count: int = 40) -> dict[str, float]:
+    """Measure how much room the attention pool leaves to a shift: one as small as the pool's own gaps changes nothing.
+
+    Args:
+        model: in eval mode, with a shift.
+        store: features; the first ``count`` readable photographs serve.
+        maps: [N, G, G] float, text logits that the shift is made of.
+        count: how many.
+
+    Returns:
+        ``largest``, the mean over photographs and heads of the largest attention weight without a shift, 0-1; ``gap``,
+        the median gap between the two largest attention logits, nats, at most what float32 can tell, some 87;
+        ``span``, the mean over photographs of the shift's largest value less its smallest, nats; ``fixed``, the share
+        of photographs and heads whose gap exceeds the photograph's span: this map cannot change their winner.
+
+    Raises:
+        ValueError: the model has no shift.
+    """
+    if model.config.shift == "off":
+        raise ValueError("The model has no attention shift (Config.shift is 'off'): nothing to hold against its gaps.")
+    rows = np.flatnonzero(store.ok)[:count]
+    features = store.batch(rows)
+    even = torch.full((len(features), *features.shape[2:]), _SURE)
+    two = model.encode_features(features, even)["attention"].topk(2, dim=-1).values  # [N, H, 2]
+    logs = two.clamp(min=torch.finfo(two.dtype).tiny).log()
+    gap = logs[..., 0] - logs[..., 1]
+    shift = model.encode_features(features, torch.from_numpy(maps[rows]))["shift"]
+    span = shift.amax(dim=-1) - shift.amin(dim=-1)
+    return {
+        "largest": float(two[..., 0].mean()),
+        "gap": float(gap.median()),
+        "span": float(span.mean()),
+        "fixed": float((gap > span[:, None]).float().mean()),
+    }
+
+
 def map_quality(maps: np.ndarray, annotated: np.ndarray) -> dict[str, float] | None:
     """Measure how well a map ranks cells with text above cells without: the area under the ROC curve, 0.5 by chance.
 

@@ -177,6 +177,22 @@ def test_released_order_is_tested_one_by_one(lab):
     )
 
 
+def test_room_of_a_pool_that_looks_at_one_cell_and_of_one_that_looks_everywhere(lab):
+    settings = row(FULL).config(**SMALL)
+    model, store = lab.model(settings).eval(), lab.store(lab.sets["toy"][0], settings)
+    model.positions.data.zero_()
+    maps = ablation_measures.text_maps("annotated", model, lab.sets["toy"][0], store)
+    before = ablation_measures.pool_room(model, store, maps)
+    assert 0 < before["largest"] < 1 and before["span"] > 1
+    sharp = dataclasses.replace(store, array=(store.array.astype(np.float32) * 300).astype(np.float16))
+    after = ablation_measures.pool_room(model, sharp, maps)
+    assert after["largest"] > before["largest"] and after["gap"] > before["gap"] and after["fixed"] > before["fixed"]
+    same = ablation_measures.pool_room(model, store, np.full_like(maps, 20.0))
+    assert same["fixed"] > before["fixed"], "a map that says the same everywhere moves less"
+    with pytest.raises(ValueError, match="no attention shift"):
+        ablation_measures.pool_room(lab.model(row("shift off").config(**SMALL)), store, maps)
+
+
 class Oracle:
     """Encodes a word as its own direction, so that a photograph's vector can point at one of them."""
 
