@@ -98,18 +98,24 @@ def faiss(vectors: np.ndarray, asked: np.ndarray, right: np.ndarray, pick, threa
     recalls, ways = {}, {}
     groups = max(1, round(2 * len(vectors) ** 0.5))
     half = vectors.shape[1] // 2
-    for name, recipe in (
-        ("Faiss, half of the groups", f"IVF{groups},SQ8,RFlat"),
-        ("Faiss, 4-bit products", f"PQ{half}x4fs,RFlat"),
+    grouped, products = f"IVF{groups},SQ8,RFlat", f"PQ{half}x4fs,RFlat"
+    for names, recipe in (
+        ({"Faiss, a twentieth of the groups": groups // 20, "Faiss, half of the groups": groups // 2}, grouped),
+        ({"Faiss, 4-bit products": 0}, products),
     ):
         index = library.index_factory(vectors.shape[1], recipe, library.METRIC_INNER_PRODUCT)
         index.train(vectors[:: max(1, len(vectors) // (40 * groups))])
         index.add(vectors)
-        index.k_factor = 100
-        if recipe.startswith("IVF"):
-            library.extract_index_ivf(index).nprobe = groups // 2
-        recalls[name] = large_index.recall(index.search(asked, 10)[1], right)
-        ways[name] = lambda index=index: index.search(pick(), 10)
+        index.k_factor = 100  # as many whole vectors as the large index reads
+        for name, probes in names.items():
+
+            def search(queries: np.ndarray, index=index, probes=probes) -> np.ndarray:
+                if probes > 1:
+                    library.extract_index_ivf(index).nprobe = probes
+                return index.search(queries, 10)[1]
+
+            recalls[name] = large_index.recall(search(asked), right)
+            ways[name] = lambda search=search: search(pick())
     return recalls, ways
 
 

@@ -50,7 +50,8 @@ def test_what_is_called_sure_is_right(leak, candidates, width, seed):
     vectors, asked = many_vectors.gaussian(200, 24, seed), queries_in(5, 8, leak=leak, seed=seed)
     index = LargeIndex.build(vectors, queries_in(5, 100, leak=0.5, seed=seed + 1), width)
     found, right = index.search(asked, 5, candidates), exact(vectors, asked, 5)
-    assert (found.rows[found.sure] == right.rows[found.sure]).all()
+    # products, not rows: two ways of adding them up may swap what nearly ties
+    np.testing.assert_allclose(found.products[found.sure], right.products[found.sure], atol=1e-5)
     assert found.sure.all() or candidates < 200
     # each found row has the product that it is said to have
     for query, rows, products in zip(asked, found.rows, found.products):
