@@ -81,7 +81,7 @@ def examine(
         stability=float(np.mean(pairs)) if pairs else 1.0,
         parted=float(np.mean([each.parted for each in found])),
         purity=purity(function, kinds),
-        commonest=float(max(function.mean(), 1 - function.mean())),
+        commonest=max(int(function.sum()), int((~function).sum())) / len(function),
         silhouette=silhouette(points, kinds),
         cloud=one_cloud(points),
         listed=silhouette(points, function.astype(int)),
