@@ -85,13 +85,14 @@ def lesson(model: Any, gallery: Any, count: int) -> tuple[samples.TrainingSet, n
         the trunk and written to a cache that is then thrown away).
     """
     few, settings = dataclasses.replace(gallery, photos=gallery.photos[:count]), model.config
-    with tempfile.TemporaryDirectory() as folder:
-        used = time.process_time()
-        store = features.trunk_features(
-            model.backbone, few, settings.image_size, settings.fit, folder, progress=False, folded=True
-        )
-        used = (time.process_time() - used) / max(1, store.computed)
-        store = dataclasses.replace(store, array=np.array(store.array))
+    for _ in range(2):  # the first time warms up: planning of layers, files read from the disk
+        with tempfile.TemporaryDirectory() as folder:
+            used = time.process_time()
+            store = features.trunk_features(
+                model.backbone, few, settings.image_size, settings.fit, folder, progress=False, folded=True
+            )
+            used = (time.process_time() - used) / max(1, store.computed)
+            store = dataclasses.replace(store, array=np.array(store.array))
     data = samples.build([few], [store], settings)
     squares = [
         geometry.fit_image(geometry.open_image(photo.path), settings.image_size, mode=settings.fit)[0]
