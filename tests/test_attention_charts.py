@@ -62,5 +62,3 @@ def test_curves_heights_and_points():
     assert attention_charts.curves({"a": LINE}, [0, 1, 2], ("x", "y"), log=False).axes[0].get_xscale() == "linear"
     fig = attention_charts.height_chart(["<16", "16", "32"], {"AUC": {"map": LINE}, "ratio": {"a": LINE}}, (0.5, 1))
     assert [ax.get_ylabel() for ax in fig.axes] == ["AUC", "ratio"]
-    fig = attention_charts.quality_scatter(np.array([0.5, 0.9]), np.array([-1.0, 1]), "change")
-    assert [t.get_text() for t in fig.axes[0].get_legend().get_texts()] == ["more on text (1)", "not more (1)"]
