@@ -18,7 +18,7 @@ import numpy as np
 from fdp_core import evaluation, lexicon, prompt, provenance, results, samples, training, words
 from fdp_core.ablation_measures import MAPS, Encoded, map_quality, text_maps, told_apart, vectors
 from fdp_core.ablation_records import config_hash, identity_of
-from fdp_core.ablations import FULL, Row
+from fdp_core.ablations import FULL, REPLACED, Row
 from fdp_core.config import Config
 from fdp_core.features import FeatureStore, trunk_features
 from fdp_core.model import FDP
@@ -124,7 +124,8 @@ def measure(lab: Lab, model: FDP, name: str, part: str = "everything", text_map:
     if part in _TELLING and text_map == "learned":
         apart = told_apart(model, encoded, gallery, queries)
         apart = [None if np.isnan(value) else round(1000 * float(value)) for value in apart]
-    if part in _LOOKING and model.config.shift != "off" and any(photo.words for photo in gallery.photos):
+    looks = model.config.shift == "replace" or part in _LOOKING and model.config.shift != "off"
+    if looks and any(photo.words for photo in gallery.photos):
         looked = text_maps("learned", model, gallery, store) if maps is None else maps
         quality = map_quality(looked, text_maps("annotated", model, gallery, store))
     members = dict(queries.groups) or evaluation.kind_groups(lab.kinds(name))
@@ -151,8 +152,9 @@ def identity(lab: Lab, settings: Config, name: str, text_map: str = "learned") -
 
 
 def maps_of(row: Row) -> tuple[str, ...]:
-    """Return the text maps that a row is measured with: the full model with all, others with their own."""
-    return ("learned", *MAPS) if row.name == FULL else ("learned",)
+    """Return the text maps that a row is measured with: the full model, and the shift that leaves all to the map, with
+    all of them, others with their own."""
+    return ("learned", *MAPS) if row.name in (FULL, REPLACED) else ("learned",)
 
 
 def run(

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fdp_core.config import Config, preset
+from fdp_core.config import _CHOICES, Config, preset
 
+SHIFTS = _CHOICES["shift"]  # a form that is added there gets its rows here
 FULL, BARE, ZERO = "full", "bare", "zero-shot"  # the rows that others are compared with
+REPLACED = "shift replace"
 LEAVE_ONE_OUT, ADD_ONE_IN = "leave one out", "add one in"
 
 # One recipe for all rows, shorter than chapter 05's, so that the grid with three seeds fits in an hour on one core.
@@ -66,9 +68,7 @@ GRID: tuple[Row, ...] = (
     Row(FULL, "everything"),
     _out("input 320", "input", image_size=320),
     _out("input 480", "input", 2, image_size=480),
-    _out("shift off", "attention shift", shift="off"),
-    _out("shift additive", "attention shift", shift="additive"),
-    _out("shift multiply", "attention shift", shift="multiply"),
+    *(_out(f"shift {form}", "attention shift", shift=form) for form in SHIFTS if form != Config.shift),
     _out("probe off", "probing", probe="off"),
     _out("probe official", "probing", probe="official"),
     _out("one context", "contexts", prompts="one"),
@@ -83,7 +83,15 @@ GRID: tuple[Row, ...] = (
     _out("input 224", "input", 3, image_size=224),
     _out("centre crop", "input", 3, fit="centre_crop"),
     _out("squashed polygons", "supervision", 3, polygon_fit="squash"),
-    _out("shift on mean token", "attention shift", 3, shift_mean_token=True),
+    # under `log` the mean token gets nothing either way
+    Row(
+        "additive, mean token too",
+        "attention shift",
+        LEAVE_ONE_OUT,
+        {"shift": "additive", "shift_mean_token": True},
+        "shift additive",
+        tier=3,
+    ),
     _out("shift scale fixed", "attention shift", 3, shift_scale_learnable=False),
     _out("shift, released order", "attention shift", 3, shift_heads="released_order"),
     _out("contexts random", "contexts", 3, prompt_start="random"),
@@ -104,9 +112,11 @@ GRID: tuple[Row, ...] = (
     _in("zero-shot 480", "input", ZERO, 2, epochs=0, image_size=480),
     _in(BARE, "training", ZERO),
     _in("+ positions flat", "positions", BARE, 3, position_resize="flat_nearest"),
-    _in("+ shift log", "attention shift", shift="log", weight_loc=1.0),
-    _in("+ shift additive", "attention shift", shift="additive", weight_loc=1.0),
-    _in("+ shift multiply", "attention shift", BARE, 3, shift="multiply", weight_loc=1.0),
+    *(
+        _in(f"+ shift {form}", "attention shift", BARE, 3 if form == "multiply" else 1, shift=form, weight_loc=1.0)
+        for form in sorted(SHIFTS, key=lambda form: form != Config.shift)
+        if form != "off"
+    ),
     _in("+ probe spatial", "probing", probe="spatial"),
     _in("+ probe official", "probing", probe="official"),
     _in("+ one context", "contexts", prompts="one"),

@@ -100,20 +100,23 @@ def pool_logits(x: Tensor, pool: nn.Module) -> Tensor:
     return _logits(query, x, pool.k_proj.weight)
 
 
-def attention_pool(x: Tensor, pool: nn.Module, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def attention_pool(
+    x: Tensor, pool: nn.Module, bias: Tensor | None = None, own: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """CLIP's attention pool for its one query, the mean token, with an optional shift of the logits.
 
     Args:
         x: tokens with positions, float [B, L, C].
         pool: an open_clip ``AttentionPool2d``: q_proj, k_proj, v_proj, c_proj, num_heads.
         bias: M, broadcastable to [B, H, L]; None is CLIP's own pool.
+        own: what CLIP's own logits are multiplied by, 0..1; 0 leaves the attention to M alone.
 
     Returns:
         (pooled, float [B, D]; attention weights of the mean token, float [B, H, L]).
 
     Source: FDP section 3.2, released code (x' = sum_j softmax_j(q·k_j / sqrt(d_h) + M_j) v_j, then c_proj).
     """
-    query = pool.q_proj(x[:, 0]).unflatten(-1, (pool.num_heads, -1))
+    query = own * pool.q_proj(x[:, 0]).unflatten(-1, (pool.num_heads, -1))
     out, weights = one_query(query, x, pool.k_proj.weight, pool.v_proj.weight, bias)
     pooled = pool.c_proj(out + pool.v_proj.bias)  # the weights sum to one: the value bias passes unchanged
     return pooled, weights

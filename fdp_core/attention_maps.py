@@ -149,7 +149,7 @@ def attend(logits: Tensor, text_logits: Tensor | None = None, shift: Any = None)
             raise ValueError("A text map needs a shift: pass model.shift or a focus.AttentionShift.")
         bias = shift(text_logits.to(next(iter(shift.state_dict().values()), text_logits).device))
         if bias is not None:
-            logits = logits + bias.detach().cpu().double()[:, None]
+            logits = shift.own * logits + bias.detach().cpu().double()[:, None]
     return logits.softmax(dim=-1).numpy()
 
 
@@ -173,7 +173,8 @@ def vectors(model: Any, store: Any, rows: list[int], text_logits: Tensor, shift:
         part = slice(start, start + _BATCH)
         x = attention.tokens(store.batch(np.array(rows[part]), model.backbone.device), positions)
         bias = shift.to(x.device)(text_logits[part].to(x))
-        pooled, _ = attention.attention_pool(x, model.backbone.pool, None if bias is None else bias[:, None])
+        bias = None if bias is None else bias[:, None]
+        pooled, _ = attention.attention_pool(x, model.backbone.pool, bias, shift.own)
         image = pooled if model.probe is None else pooled + model.probe(pooled, x)
         out.append(torch.nn.functional.normalize(image, dim=-1).cpu())
     return torch.cat(out).numpy()

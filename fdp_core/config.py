@@ -12,7 +12,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "polygon_fit": ("same", "squash"),
     "position_resize": ("2d", "flat_nearest"),
     "localiser": ("conv", "linear"),
-    "shift": ("additive", "log", "multiply", "off"),
+    "shift": ("additive", "log", "multiply", "replace", "off"),
     "shift_heads": ("per_image", "released_order"),
     "probe": ("spatial", "official", "off"),
     "prompts": ("two", "one", "none"),

@@ -21,6 +21,7 @@ __all__ = [
     "tokens",
 ]
 
+SHIFTS = ("additive", "log", "multiply", "replace", "off")
 _LAYER_NORM_EPS = 1e-6  # of the official probe: the public "attention is all you need" module's value
 
 
@@ -92,10 +93,12 @@ class AttentionShift(nn.Module):
     * ``additive``: s·σ(S), the released code; it can raise a cell's weight by e^s at most.
     * ``log``: s·log σ(S), a gate: a cell without text loses its weight.
     * ``multiply``: weights times (1 - s) + s·σ(S), renormalised; s = 1 is the plain product.
+    * ``replace``: as ``log``, but CLIP's own logits are left out (``own`` is 0): the text map alone decides, for a
+      pool whose heads look at single cells so firmly that no gate moves them.
     * ``off``: no shift.
 
-    The mean token gets the shift of a sure text cell (σ = 1) if ``mean_token``, else none; under ``log`` and
-    ``multiply`` both are 0.
+    The mean token gets the shift of a sure text cell (σ = 1) if ``mean_token``, else none; under ``log``, ``replace``
+    and ``multiply`` both are 0.
 
     Source: FDP section 3.2 (dynamic attention shift).
     """
@@ -104,9 +107,10 @@ class AttentionShift(nn.Module):
         self, how: str = "log", scale: float = 1.0, learnable: bool = True, mean_token: bool = False
     ) -> None:
         super().__init__()
-        if how not in ("additive", "log", "multiply", "off"):
-            raise ValueError(f"attention shift is {how!r}; expected 'additive', 'log', 'multiply' or 'off'.")
+        if how not in SHIFTS:
+            raise ValueError(f"attention shift is {how!r}; expected one of {', '.join(SHIFTS)}.")
         self.how, self.mean_token = how, mean_token
+        self.own = 0.0 if how == "replace" else 1.0
         if learnable and how != "off":
             self.scale = nn.Parameter(torch.tensor(float(scale)))
         else:
@@ -121,7 +125,7 @@ class AttentionShift(nn.Module):
         if self.how == "additive":
             shift = self.scale * logits.sigmoid()
             first = first + self.scale if self.mean_token else first
-        elif self.how == "log":
+        elif self.how in ("log", "replace"):
             shift = self.scale * F.logsigmoid(logits)
         else:
             # the floor keeps the logarithm finite where s > 1 would make a weight negative

@@ -110,7 +110,7 @@ class FDP(nn.Module):
         if shift is not None:
             out["shift"] = shift
             bias = focus.over_heads(shift, self.backbone.heads, self.config.shift_heads)
-        out["pooled"], out["attention"] = focus.attention_pool(x, self.backbone.pool, bias)
+        out["pooled"], out["attention"] = focus.attention_pool(x, self.backbone.pool, bias, self.shift.own)
         image = out["pooled"]
         if self.probe is not None:
             out["probed"] = self.probe(out["pooled"], x)

@@ -257,6 +257,19 @@ def test_log_and_multiply_gate_the_attention():
         assert torch.equal(shift[:, 0], torch.zeros(2))
 
 
+def test_replace_leaves_the_attention_to_the_map_alone():
+    """Whatever the query and the keys say, a head's weights are sigma to the s, beside the mean token's one."""
+    backbone = tiny.backbone()
+    x = random(2, 5, backbone.width, seed=3)
+    logits = random(2, 2, 2, seed=4)
+    shift = focus.AttentionShift("replace", 2.0)
+    _, weights = focus.attention_pool(x, backbone.pool, shift(logits)[:, None], shift.own)
+    expected = torch.cat([torch.ones(2, 1), logits.sigmoid().flatten(1) ** 2], dim=1)
+    expected = (expected / expected.sum(1, keepdim=True))[:, None].expand_as(weights)
+    torch.testing.assert_close(weights, expected)
+    assert focus.AttentionShift("log").own == 1
+
+
 @given(st.floats(0, 1))
 def test_multiply_mixes_by_its_scale(scale):
     shift = focus.AttentionShift("multiply", scale)(LOGITS)[:, 1:]
@@ -265,7 +278,7 @@ def test_multiply_mixes_by_its_scale(scale):
     )
 
 
-@pytest.mark.parametrize("how", ["additive", "log", "multiply"])
+@pytest.mark.parametrize("how", ["additive", "log", "multiply", "replace"])
 @pytest.mark.parametrize("logit", [-1e4, -50.0, 0.0, 50.0, 1e4])
 def test_extreme_maps_stay_finite(how, logit):
     module = focus.AttentionShift(how, 1.5)

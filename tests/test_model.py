@@ -13,7 +13,7 @@ COMPAT = preset("paper_compat", image_size=160, probe_heads=4)
 SWITCHES = [
     {"position_resize": "flat_nearest"},
     {"localiser": "linear"},
-    *({"shift": how} for how in ("additive", "multiply", "off")),
+    *({"shift": how} for how in ("additive", "multiply", "replace", "off")),
     {"shift": "additive", "shift_mean_token": True},
     {"shift_scale_learnable": False},
     {"shift_heads": "released_order"},
