@@ -44,7 +44,7 @@ fast: $(INSTALLED) ## add the optional fast engine to the environment (OpenVINO)
 ocr: fast ## add the optional OCR baseline to the environment
 	$(BIN)/python -m pip install -r requirements-ocr.txt
 
-figures: $(INSTALLED) ## draw the overview figure of README and front page again
+figures: $(INSTALLED) ## draw the figures of README and front page again
 	$(BIN)/python book/figures.py
 
 pins: ## copy the pins of requirements.txt into environment.yml

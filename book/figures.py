@@ -1,4 +1,4 @@
-"""Draws the overview figure of README and front page: ``python book/figures.py`` writes it to ``book/_static``."""
+"""Draws the two figures of the front page: ``python book/figures.py`` writes them to ``book/_static``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle  # noqa: E402
 
 OUT = Path(__file__).parent / "_static" / "fdp_overview.svg"
+SEARCH, SHOWN = OUT.with_name("search.jpg"), 7  # two more than there are right photographs for most words
 # Okabe and Ito's palette, told apart by colour-blind readers
 FROZEN, FOCUS, DISTINGUISH, PROMPT, INK = "#e6e6e6", "#9fd3f0", "#f6d58a", "#a8dcc4", "#222222"
 TEXT_CELLS = {(1, 2), (2, 2), (3, 2), (4, 2), (2, 3), (3, 3)}  # (column, row from the top) of the little map
@@ -129,8 +130,27 @@ def overview():
     return fig
 
 
+def search():
+    """The task in one picture: the query of the ``mini`` gallery whose average precision is nearest to the mean."""
+    import numpy as np
+
+    from fdp_core import checkpoint, datasets, evaluation, plots, region_system, retrieval
+
+    gallery, queries = datasets.load("mini", "test")
+    system = region_system.RegionSystem(checkpoint.load(checkpoint.SHIPPED))
+    report = evaluation.evaluate(system, gallery, queries)
+    row = int(np.argmin(np.abs(report.ap - report.mean_ap)))
+    order = report.ranking(row, SHOWN)
+    hits = [
+        retrieval.Hit(rank, n, report.ids[n], gallery.photos[n].path, report.scores[row, n])
+        for rank, n in enumerate(order, 1)
+    ]
+    return plots.retrieval_grid(hits, report.texts[row], report.relevant[row, order], columns=SHOWN)
+
+
 def main() -> None:
-    """Write the figure; the same bytes on every run of the same matplotlib."""
+    """Write the figures; the overview has the same bytes on every run of the same matplotlib."""
+    search().savefig(SEARCH, dpi=110, facecolor="white", pil_kwargs={"quality": 82})
     plt.rcParams["svg.hashsalt"] = "fdp"
     figure = overview()
     figure.savefig(OUT, facecolor="white", metadata={"Date": None, "Creator": None})

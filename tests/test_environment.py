@@ -81,7 +81,7 @@ def test_the_library_pins_nothing_itself():
 
 @pytest.mark.parametrize(
     "name",
-    ["requirements.txt", "requirements-fast.txt", "requirements-ocr.txt", "environment.yml", "pyproject.toml", "Makefile"],
+    [*(f"requirements{name}.txt" for name in ("", "-fast", "-ocr")), "environment.yml", "pyproject.toml", "Makefile"],
 )
 def test_no_private_registry_and_no_local_wheels(name):
     text = (ROOT / name).read_text(encoding="utf-8")

@@ -198,7 +198,7 @@ def slow_find(probability: np.ndarray, stride: float, limit: int) -> tuple[np.nd
 
 
 def test_thresholds_and_sameness_can_be_given():
-    """A faint and a sure word: a high threshold finds the sure one alone; a word in a word is one of the two or both."""
+    """A high threshold finds the sure one of two words; a word in a word is one region or two."""
     probability = drawn(rectangle(60, 60, 60, 24))
     faint = probability + 0.5 * drawn(rectangle(180, 180, 60, 24))
     assert len(regions.find(faint, thresholds=(0.7,))[0]) == 1
