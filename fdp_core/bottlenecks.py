@@ -5,6 +5,7 @@ Everything here asks scores [Q, N] alone, so that any system, backbone and set c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from fdp_core.backbones import STRIDE
 from fdp_core.datasets.measures import word_heights
 from fdp_core.datasets.protocol import WORD_PROTOCOL, normalise, tokens
 from fdp_core.parameters import BadParameter
+
+_ZERO_SHOT = re.compile(r"zero-shot CLIP(, native size|, \d+ pixels)?")  # whole photographs, no word crops
 
 
 def numbers(text: str, name: str, multiple: int = 1) -> list[int]:
@@ -53,7 +56,7 @@ def recorded_sizes(table: Any, weights_hash: str, template: str = "{}") -> dict[
     for row in table.to_dict("records"):
         given = row["parameters"]
         same = row["weights_hash"] == weights_hash and given.get("template") == template and row["metric"] == "mAP"
-        if same and row["system"].startswith("zero-shot CLIP"):
+        if same and _ZERO_SHOT.fullmatch(row["system"]) and given.get("fit") == "letterbox":
             found.setdefault(row["set"], {})[int(given["image_size"])] = row["value"]
     return {name: pd.DataFrame({"mAP": pd.Series(sizes).sort_index()}) for name, sizes in sorted(found.items())}
 

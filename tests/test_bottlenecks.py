@@ -154,7 +154,7 @@ def test_gains_want_pairs():
 
 def test_recorded_sizes_are_of_one_backbone_and_template():
     def entry(name, size, value, weights="a", template="{}", system="zero-shot CLIP"):
-        given = {"image_size": size, "template": template}
+        given = {"image_size": size, "template": template, "fit": "letterbox"}
         facts = {"set": name, "system": system, "metric": "mAP", "value": value, "weights_hash": weights}
         return {**facts, "parameters": given}
 
@@ -165,6 +165,7 @@ def test_recorded_sizes_are_of_one_backbone_and_template():
             entry("svt", 320, 9.0, weights="b"),
             entry("svt", 320, 9.0, template="a {}"),
             entry("mini", 640, 8.0, system="FDP"),
+            entry("svt", 640, 90.0, system="zero-shot CLIP, word crops"),
         ]
     )
     found = bottlenecks.recorded_sizes(table, "a")
