@@ -1,6 +1,6 @@
-"""Where a text retriever fails: how tall the searched word stands in its input, and what it takes for the word.
+"""Where a text retriever fails: how tall the searched word stands in its input, and what that does to its rank.
 
-Everything here asks scores [Q, N] alone, so that any system, backbone and set can be asked.
+Scores [Q, N] are all that is asked of a system, so that any system, backbone and set can be asked.
 """
 
 from __future__ import annotations
