@@ -56,6 +56,8 @@ def gather_records(root: Path, folder: Path) -> Path:
         built = folder / committed.name
         if not built.is_file() or _date(built) < _date(committed):
             shutil.copy(committed, built)
+    for log in (root / "book" / "results").glob("*.jsonl"):  # many runs a file; a build adds none
+        shutil.copy(log, folder / log.name)
     return folder
 
 

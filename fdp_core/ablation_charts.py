@@ -169,7 +169,8 @@ def table(rows: Sequence[Row], sets: Mapping[str, Runs]) -> Any:
                     "verdict": found.verdict,
                 }
             lines.append(line)
-    return pd.DataFrame(lines).fillna("").set_index("row") if lines else pd.DataFrame()
+    columns = ["row", "set", "mAP, %", "seeds", "against", "difference", "over queries", "over seeds", "verdict"]
+    return pd.DataFrame(lines, columns=columns).fillna("").set_index("row")
 
 
 def _interval(ends: tuple[float, float] | None) -> str:

@@ -94,7 +94,7 @@ class AttentionShift(nn.Module):
     * ``log``: s·log σ(S), a gate: a cell without text loses its weight.
     * ``multiply``: weights times (1 - s) + s·σ(S), renormalised; s = 1 is the plain product.
     * ``replace``: as ``log``, but CLIP's own logits are left out (``own`` is 0): the text map alone decides, for a
-      pool whose heads look at single cells so firmly that no gate moves them.
+      pool whose heads look at single cells so firmly that no gate moves them. The map learns by its own loss alone.
     * ``off``: no shift.
 
     The mean token gets the shift of a sure text cell (σ = 1) if ``mean_token``, else none; under ``log``, ``replace``
@@ -126,7 +126,9 @@ class AttentionShift(nn.Module):
             shift = self.scale * logits.sigmoid()
             first = first + self.scale if self.mean_token else first
         elif self.how in ("log", "replace"):
-            shift = self.scale * F.logsigmoid(logits)
+            # all attention hangs on a replacing map: through the pool it would learn which cells tell the rendered
+            # words of the training apart, and unlearn where text is on photographs
+            shift = self.scale * F.logsigmoid(logits.detach() if self.how == "replace" else logits)
         else:
             # the floor keeps the logarithm finite where s > 1 would make a weight negative
             shift = (1 - self.scale + self.scale * logits.sigmoid()).clamp(min=1e-6).log()
