@@ -111,7 +111,7 @@ def head_chart(stages: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], 
         ax.set_yticklabels([str(h) for h in order], fontsize=7)
         _plain_log(ax.xaxis)
         ax.grid(axis="y", visible=False)
-        ax.legend(loc="lower right")
+        fig.legend(loc="outside upper center", ncols=len(stages))  # marks may lie anywhere on the axes
     return fig
 
 
@@ -148,7 +148,7 @@ def curves(
         if log:
             ax.set_xscale("log")
             _plain_log(ax.xaxis)
-        ax.legend()
+        fig.legend(loc="outside lower center", ncols=min(3, len(lines)))  # curves may run anywhere on the axes
     return fig
 
 

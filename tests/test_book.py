@@ -261,6 +261,9 @@ def test_the_later_record_of_a_run_counts(book, tmp_path):
     (committed / "a.json").write_text(json.dumps({"date": "2026-03-01"}))
     book.pages.gather_records(tmp_path, folder)
     assert "03-01" in (folder / "a.json").read_text()
+    (committed / "grid.jsonl").write_text("{}\n")
+    book.pages.gather_records(tmp_path, folder)
+    assert (folder / "grid.jsonl").read_text() == "{}\n"
 
 
 def test_the_data_page_has_every_set(book):
