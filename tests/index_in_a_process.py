@@ -22,6 +22,9 @@ class Fast:
 
 
 def peak() -> int:
+    status = Path("/proc/self/status")
+    if status.is_file():  # ru_maxrss of Linux starts at what the parent had, here all that pytest holds
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
