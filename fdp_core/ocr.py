@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -11,7 +10,6 @@ import time
 import unicodedata
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from fdp_core import geometry
 from fdp_core.evaluation import Speed
 from fdp_core.features import CorruptPhotographs, error_report, reason_of
 from fdp_core.files import atomic_write_text, sha256_file
+from fdp_core.workers import Spare, in_order
 
 ENGINES = ("openvino", "onnxruntime")  # fastest first
 _ONE_CORE = {"inference_num_threads": 1, "enable_cpu_pinning": False}
@@ -122,7 +121,8 @@ class OcrSystem:
         workers: int = 1,
     ):
         self.reader = reader or RapidReader(engine, alone=workers == 1)
-        self.workers, self._idle = workers, collections.deque([self.reader] * (1 if reader is None else workers))
+        another = (lambda: reader) if reader else (lambda: RapidReader(self.reader.engine, alone=False))
+        self.workers, self._spare = workers, Spare(another, [self.reader])
         self.version = getattr(self.reader, "version", type(self.reader).__name__)
         self.name, self.long_side, self.progress = "OCR pipeline", long_side, progress
         self.cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
@@ -132,21 +132,13 @@ class OcrSystem:
 
     def words(self, gallery: Any) -> list[list[str] | None]:
         """Return N lists of normalised words, None where a photograph cannot be opened (a warning tells)."""
-        from tqdm import tqdm
-
         start, computed, errors, result = time.perf_counter(), 0, [], []
-        with ThreadPoolExecutor(self.workers) as pool:
-            found = pool.map(self._lines, gallery.photos)
-            bar = tqdm(found, total=len(gallery.photos), desc="reading", disable=not self.progress)
-            try:
-                for photo, (lines, fresh) in zip(gallery.photos, bar):
-                    computed += lines is not None and fresh
-                    if lines is None:
-                        errors.append((photo.id, fresh))
-                    result.append(None if lines is None else split_words(lines))
-            except BaseException:  # Ctrl-C: do not read the whole gallery first
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        found = in_order(self._lines, gallery.photos, self.workers, self.progress, "reading")
+        for photo, (lines, fresh) in zip(gallery.photos, found):
+            computed += lines is not None and fresh
+            if lines is None:
+                errors.append((photo.id, fresh))
+            result.append(None if lines is None else split_words(lines))
         seconds, known = time.perf_counter() - start, len(result) - len(errors)
         if errors:
             warnings.warn(error_report(errors), CorruptPhotographs, stacklevel=2)
@@ -167,20 +159,11 @@ class OcrSystem:
         lines = self._read[key] if key in self._read else self._load(key)
         if fresh := lines is None:
             image.thumbnail((self.long_side, self.long_side))
-            lines = self._read_now(np.asarray(image))
+            with self._spare.lend() as reader:
+                lines = list(reader(np.asarray(image)))
             self._save(key, lines)
         self._read[key] = lines
         return lines, fresh
-
-    def _read_now(self, pixels: np.ndarray) -> list[str]:
-        """Read by a reader that no other thread is using."""
-        try:
-            reader = self._idle.pop()
-        except IndexError:
-            reader = RapidReader(self.reader.engine, alone=False)
-        lines = list(reader(pixels))
-        self._idle.append(reader)
-        return lines
 
     def forget(self) -> None:
         """Drop what this object has read; the folder ``cache_dir`` stays."""

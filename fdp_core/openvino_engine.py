@@ -6,7 +6,6 @@ busier than one core's share of each layer would.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import hashlib
 import importlib.metadata
@@ -16,7 +15,9 @@ import os
 import shutil
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from fdp_core import backbones, datasets, geometry, places, regions
 from fdp_core.fast_trunk import FastTrunk
 from fdp_core.glance import Finder, Glance, Reader, cut_out, frame
 from fdp_core.text_map import STRIDE, TextMap
+from fdp_core.workers import Spare
 
 BATCH = 32  # cuts at once; a fixed shape lets the compiler plan all memory
 CALIBRATION = 24  # rendered photographs of the shipped training set that set the ranges of the eight bits
@@ -43,7 +45,7 @@ class OpenVinoEngine:
         text_map: its text map.
         glance: sizes and precision; "bfloat16" is float32 on a processor that does not compute in bfloat16, "int8"
             keeps what is no convolution in bfloat16.
-        cache_dir: where quantised networks are kept (seconds to make); None makes them anew.
+        cache_dir: where quantised networks are kept (seconds to make); None takes the place of :mod:`fdp_core.places`.
 
     Raises:
         OpenVinoMissing: openvino, or for "int8" nncf, is not installed.
@@ -63,7 +65,7 @@ class OpenVinoEngine:
             )
         import openvino
 
-        self._core, self.workers = openvino.Core(), len(os.sched_getaffinity(0))
+        self._core, self.workers = openvino.Core(), _cores()
         # BatchNorm is folded in PyTorch; OpenVINO chooses the precision of each layer itself
         trunk = FastTrunk(backbone.clip)
         finder = Finder(backbone, trunk, text_map).eval().cpu()
@@ -75,8 +77,8 @@ class OpenVinoEngine:
         }
         if glance.precision == "int8":
             key = _key(backbone, text_map, glance, side)
-            networks = _quantised(self._core, networks, backbone, finder, glance, side, key, cache_dir)
-        self._networks = networks
+            folder = Path(cache_dir or places.cache_folder("openvino")) / key
+            networks = _quantised(self._core, networks, finder, glance, side, folder)
         self._options = {
             "INFERENCE_PRECISION_HINT": "f32" if glance.precision == "float32" else "bf16",
             "INFERENCE_NUM_THREADS": 1,
@@ -84,7 +86,7 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,  # it would put every worker's networks on the same core
         }
         self._dimension = reader.pool.c_proj.out_features
-        self._idle = {name: collections.deque() for name in networks}
+        self._requests = {name: Spare(partial(self._compile, network)) for name, network in networks.items()}
 
     def find(self, image: np.ndarray) -> np.ndarray:
         """Map one frame: uint8 [H, W, 3] -> probability of words, float32 [H / 4, W / 4]."""
@@ -101,14 +103,16 @@ class OpenVinoEngine:
 
     def _run(self, name: str, images: np.ndarray) -> np.ndarray:
         """Run a network by a compiled copy that no other thread is using: handing work to streams of one is slower."""
-        try:
-            request = self._idle[name].pop()
-        except IndexError:
-            compiled = self._core.compile_model(self._networks[name], "CPU", self._options)
-            request = compiled.create_infer_request()
-        out = request.infer([images], share_inputs=True, share_outputs=True)[0].copy()
-        self._idle[name].append(request)
-        return out
+        with self._requests[name].lend() as request:
+            return request.infer([images], share_inputs=True, share_outputs=True)[0].copy()
+
+    def _compile(self, network) -> Any:
+        return self._core.compile_model(network, "CPU", self._options).create_infer_request()
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _convert(network: nn.Module, shape: list[int], example: list[int]):
@@ -130,9 +134,8 @@ def _key(backbone: backbones.Backbone, text_map: TextMap, glance: Glance, side: 
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
-def _quantised(core, networks: dict, backbone, finder: Finder, glance: Glance, side: int, key: str, cache_dir) -> dict:
-    """Quantise both networks on rendered photographs, or take what the cache has kept."""
-    folder = Path(cache_dir or places.cache_folder("openvino")) / key
+def _quantised(core, networks: dict, finder: Finder, glance: Glance, side: int, folder: Path) -> dict:
+    """Quantise both networks on rendered photographs, or take what the folder has kept."""
     if folder.is_dir():
         try:
             return {name: core.read_model(folder / f"{name}.xml") for name in networks}

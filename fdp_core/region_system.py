@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from fdp_core.evaluation import Speed
 from fdp_core.features import CorruptPhotographs, device_of, error_report, reason_of
 from fdp_core.glance import Glance, TorchEngine, cut_out, frame
 from fdp_core.vector_sets import VectorSets
+from fdp_core.workers import in_order
 
 _CHUNK = 256  # texts encoded at once
 
@@ -93,26 +93,14 @@ class RegionSystem:
         Returns:
             The vectors; a photograph that cannot be read has none (a warning names it).
         """
-        from tqdm import tqdm
-
         start, counts, parts, errors = time.perf_counter(), [], [], []
-        with ThreadPoolExecutor(self._engine.workers) as pool:
-            try:
-                found = tqdm(
-                    pool.map(self._read, gallery.photos),
-                    total=len(gallery.photos),
-                    disable=not self.progress,
-                    desc="regions",
-                )
-                for photo, vectors in zip(gallery.photos, found):
-                    if isinstance(vectors, str):
-                        errors.append((photo.id, vectors))
-                    else:
-                        parts.append(vectors)
-                    counts.append(0 if isinstance(vectors, str) else len(vectors))
-            except BaseException:  # Ctrl-C: do not finish the whole gallery first
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        found = in_order(self._read, gallery.photos, self._engine.workers, self.progress, "regions")
+        for photo, vectors in zip(gallery.photos, found):
+            if isinstance(vectors, str):
+                errors.append((photo.id, vectors))
+            else:
+                parts.append(vectors)
+            counts.append(0 if isinstance(vectors, str) else len(vectors))
         if errors:
             warnings.warn(error_report(errors), CorruptPhotographs, stacklevel=2)
         if not parts:
