@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,11 +24,7 @@ from fdp_core import backbones, baselines, config, datasets, stream_index
 from fdp_core import speed_measures as measures
 from fdp_core.datasets import Photo
 from fdp_core.model import FDP
-
-
-def peak() -> int:
-    """Return the peak of this process's resident memory, bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+from fdp_core.speed import peak_memory
 
 
 def child(args: argparse.Namespace, count: int) -> dict[str, float]:
@@ -45,11 +40,11 @@ def child(args: argparse.Namespace, count: int) -> dict[str, float]:
     stream_index.write(
         system, dataclasses.replace(gallery, photos=photos[: 2 * stream_index.SLICE]), small.parent / "w"
     )
-    before, start = peak(), time.process_time()
+    before, start = peak_memory(), time.process_time()
     path = stream_index.write(system, many, small.parent / "index")
     return {
-        "growth": peak() - before,
-        "peak": peak(),
+        "growth": peak_memory() - before,
+        "peak": peak_memory(),
         "file": path.stat().st_size,
         "seconds": time.process_time() - start,
     }

@@ -15,15 +15,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import multiprocessing
-import statistics
 import time
 from typing import Any
 
 import torch
 
-from fdp_core import backbones, baselines, checkpoint, datasets, provenance, results
+from fdp_core import baselines, checkpoint, datasets
+from fdp_core import speed_measures as measures
 from fdp_core.glance import FAST, Glance
 from fdp_core.region_system import RegionSystem
+from fdp_core.speed import Timings
 
 FASTEST = "FDP + regions, fast"
 
@@ -92,41 +93,19 @@ def main() -> None:
             took[name].append(pipe.recv() / len(gallery))
     for pipe in pipes.values():
         pipe.send(False)
-    backbone = backbones.load("mini")
+    timings = Timings(wall=took, cpu={})
+    rival = min(RIVALS, key=timings.median)
     values: dict[str, float] = {}
-    rival = min(RIVALS, key=lambda name: statistics.median(took[name]))
-    for name, each in took.items():
-        ratios = [100 * mine / theirs for mine, theirs in zip(each, took[rival])]
-        values[f"{name}, % of OCR"] = statistics.median(ratios)
-        values[f"{name}, % of OCR, least"], values[f"{name}, % of OCR, most"] = min(ratios), max(ratios)
-        values[f"{name}, ms"] = 1000 * statistics.median(each)
-        print(f"{name}: {1000 * statistics.median(each):.1f} ms, {statistics.median(ratios):.1f} % of the OCR's")
-    sha, dirty = provenance.commit()
-    entry = {
-        "set": gallery.name,
-        "split": gallery.split,
-        "protocol": f"{args.rounds} rounds in turn over {len(gallery)} photographs; read, decode, encode or read words",
-        "system": "speed",
-        "metric": f"{FASTEST}, % of OCR",
-        "value": values[f"{FASTEST}, % of OCR"],
-        "queries": 0,
-        "images": len(gallery),
-        "unreadable": 0,
-        "values": values,
-        "groups": {},
-        "parameters": {**vars(args), "ocr": versions[rival], "rival": rival},
-        "backbone": backbone.name,
-        "weights_hash": backbone.weights_hash,
-        "manifest_hash": gallery.manifest_hash,
-        "commit": sha,
-        "dirty": dirty,
-        "device": provenance.device("cpu"),
-        "libraries": provenance.versions(),
-        "seconds": sum(map(sum, took.values())) * len(gallery),
-        "speed": None,
-        "date": results.now(),
-    }
-    print(results.save(entry).name)
+    for name in SYSTEMS:
+        ratio, milliseconds = timings.ratio(name, rival), 1000 * timings.median(name)
+        values |= measures.spread(f"{name}, % of OCR", ratio) | {f"{name}, ms": milliseconds}
+        print(f"{name}: {milliseconds:.1f} ms, {100 * ratio.median:.1f} % of the OCR's")
+    protocol = f"{args.rounds} rounds in turn over {len(gallery)} photographs; read, decode, encode or read words"
+    parameters = {**vars(args), "ocr": versions[rival], "rival": rival}
+    facts = {"set": gallery.name, "split": gallery.split, "images": len(gallery)}
+    facts |= {"manifest_hash": gallery.manifest_hash, "seconds": sum(map(sum, took.values())) * len(gallery)}
+    model = checkpoint.load(checkpoint.SHIPPED)
+    print(measures.record("speed", f"{FASTEST}, % of OCR", values, protocol, parameters, model=model, **facts).name)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fdp_core import evaluation, lexicon, prompt, provenance, results, samples, training, words
+from fdp_core import evaluation, lexicon, prompt, results, samples, training, words
 from fdp_core.ablation_measures import MAPS, Encoded, map_quality, text_maps, told_apart, vectors
 from fdp_core.ablation_records import config_hash, identity_of
 from fdp_core.ablations import FULL, REPLACED, Row
@@ -181,7 +181,6 @@ def run(
     begin = time.process_time()
     model, history = trained(lab, settings)
     spent = time.process_time() - begin
-    commit, dirty = provenance.commit()
     scale = float(model.shift.scale.detach()) if settings.shift != "off" else None
     held_out = [100 * line["validation_map"] for line in history.epochs if line["validation_map"]] if history else []
     common = {
@@ -194,10 +193,6 @@ def run(
         "steps": len(history.steps) if history else 0,
         "shift_scale": scale,
         "train_cpu_seconds": round(spent, 1),
-        "commit": commit,
-        "dirty": dirty,
-        "device": provenance.device(lab.backbone.device),
-        "libraries": provenance.versions(),
-        "date": results.now(),
+        **results.circumstances(lab.backbone.device),
     }
     return [{**common, **measure(lab, model, name, row.part, how)} for name, how in wanted]

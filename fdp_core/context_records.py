@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fdp_core import provenance, results
+from fdp_core import results
 from fdp_core.checkpoint import model_hash
 from fdp_core.distinguish import KINDS
 
@@ -76,7 +76,6 @@ def entry(
     """
     if not measured:
         raise ValueError("Nothing was measured: give at least one length.")
-    sha, dirty = provenance.commit()
     return results.check(
         {
             "set": gallery.name,
@@ -95,13 +94,9 @@ def entry(
             "weights_hash": model.backbone.weights_hash,
             "model_hash": model_hash(model),
             "manifest_hash": gallery.manifest_hash or None,
-            "commit": sha,
-            "dirty": dirty,
-            "device": provenance.device(model.backbone.device),
-            "libraries": provenance.versions(),
+            **results.circumstances(model.backbone.device),
             "seconds": seconds,
             "speed": None,
-            "date": results.now(),
         }
     )
 

@@ -125,7 +125,6 @@ def record(
     speed = None
     if report.speed is not None and report.speed.fps is not None:
         speed = {"fps": report.speed.fps, **vars(report.speed)}
-    sha, dirty = provenance.commit()
     entry = {
         "set": report.set,
         "split": report.split,
@@ -147,16 +146,19 @@ def record(
         "weights_hash": weights_hash,
         "model_hash": model_hash,
         "manifest_hash": report.manifest_hash or None,
-        "commit": sha,
-        "dirty": dirty,
-        "device": provenance.device(device or getattr(report.speed, "device", "cpu")),
-        "libraries": provenance.versions(),
+        **circumstances(device or getattr(report.speed, "device", "cpu")),
         "seconds": sum(report.seconds.values()) if seconds is None else seconds,
         "speed": speed,
-        "date": now(),
         **extra,
     }
     return check(_plain(entry))
+
+
+def circumstances(device: Any = "cpu") -> dict[str, Any]:
+    """Return what every record tells of its run: commit, uncommitted changes, device, library versions, date."""
+    sha, dirty = provenance.commit()
+    facts = {"commit": sha, "dirty": dirty, "device": provenance.device(device), "libraries": provenance.versions()}
+    return facts | {"date": now()}
 
 
 def now() -> str:

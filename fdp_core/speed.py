@@ -7,9 +7,11 @@ two neighbours in time is worth more than that of two means; its median and its 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,6 +102,16 @@ def take_turns(ways: Mapping[str, Callable[[], Any]], rounds: int = 5, warm_up: 
             cpu[name].append(time.process_time() - used)
             wall[name].append(time.perf_counter() - start)
     return Timings(wall, cpu)
+
+
+def peak_memory() -> int:
+    """Return the peak of this process's own resident memory, bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # ru_maxrss of Linux starts at what the parent process had
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def flops(way: Callable[[], Any]) -> int:

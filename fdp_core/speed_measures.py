@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fdp_core import direct_step, features, geometry, lexicon, provenance, results, samples, speed
+from fdp_core import direct_step, features, geometry, lexicon, results, samples, speed
 from fdp_core.direct_step import Means
 from fdp_core.fast_trunk import PRECISIONS, FastTrunk
 from fdp_core.speed import Ratio, Timings
@@ -223,7 +223,6 @@ def record(
         The file.
     """
     model = facts.pop("model", None)
-    sha, dirty = provenance.commit()
     entry = {
         "set": "none",
         "split": "none",
@@ -242,11 +241,7 @@ def record(
         "parameters": parameters,
         "backbone": model.backbone.name if model is not None else None,
         "weights_hash": model.backbone.weights_hash if model is not None else None,
-        "commit": sha,
-        "dirty": dirty,
-        "device": provenance.device("cpu"),
-        "libraries": provenance.versions(),
+        **results.circumstances(),
         "speed": None,
-        "date": results.now(),
     }
     return results.save(entry)

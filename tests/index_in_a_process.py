@@ -1,6 +1,5 @@
 """Run by test_stream_index: index one photograph many times and print by how many bytes the peak memory grew."""
 
-import resource
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from fdp_core import retrieval, stream_index
 from fdp_core.datasets import Gallery, Photo
+from fdp_core.speed import peak_memory
 from fdp_core.vector_sets import VectorSets
 
 WIDTH = 4096  # of two vectors a photograph: large, so that keeping them would show
@@ -21,20 +21,13 @@ class Fast:
         return VectorSets(np.ones((starts[-1], WIDTH), np.float32), starts)
 
 
-def peak() -> int:
-    status = Path("/proc/self/status")
-    if status.is_file():  # ru_maxrss of Linux starts at what the parent had, here all that pytest holds
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 if __name__ == "__main__":
     photo, file, count, streamed = sys.argv[1:]
     photos = tuple(Photo(f"{number:06d}", Path(photo), ()) for number in range(int(count)))
     shown = Gallery("many", "test", photos, "", True)
-    before = peak()
+    before = peak_memory()
     if int(streamed):
         stream_index.write(Fast(), shown, file, 64)
     else:
         retrieval.Index.build(Fast(), shown).save(file)
-    print(peak() - before)
+    print(peak_memory() - before)
