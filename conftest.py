@@ -48,6 +48,17 @@ def pytest_unconfigure(config):
     offline.allow()
 
 
+@pytest.fixture
+def own_style():
+    """Close a test's figures, and hold it to leaving matplotlib's style as it was."""
+    import matplotlib.pyplot as plt
+
+    before = dict(plt.rcParams)
+    yield
+    assert dict(plt.rcParams) == before, "the style leaked"
+    plt.close("all")
+
+
 @pytest.fixture(autouse=True)
 def _network(request):
     """Open the network for tests marked ``network`` only."""

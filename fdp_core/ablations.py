@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fdp_core.config import _CHOICES, Config, preset
+from fdp_core.config import SHIFTS, Config, preset
 
-SHIFTS = _CHOICES["shift"]  # a form that is added there gets its rows here
 FULL, BARE, ZERO = "full", "bare", "zero-shot"  # the rows that others are compared with
 REPLACED = "shift replace"
 LEAVE_ONE_OUT, ADD_ONE_IN = "leave one out", "add one in"

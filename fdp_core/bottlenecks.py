@@ -109,14 +109,8 @@ def outranked(relevant: np.ndarray, scores: np.ndarray) -> np.ndarray:
     share = np.full(np.shape(scores), np.nan)
     for row, (right, score) in enumerate(zip(np.asarray(relevant, bool), np.asarray(scores))):
         if right.any() and not right.all():
-            share[row, right] = _above(score[right], score[~right])
+            share[row, right] = metrics.share_below(score[right], score[~right])
     return share
-
-
-def _above(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return for each of [A] scores the share of [B] scores below it, equal ones by half."""
-    ranked = np.sort(second)
-    return (np.searchsorted(ranked, first, "left") + np.searchsorted(ranked, first, "right")) / (2 * len(ranked))
 
 
 def by_height(

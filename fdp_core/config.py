@@ -7,12 +7,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+SHIFTS = ("additive", "log", "multiply", "replace", "off")  # forms of the attention shift
 _CHOICES: dict[str, tuple[str, ...]] = {
     "fit": ("letterbox", "centre_crop"),
     "polygon_fit": ("same", "squash"),
     "position_resize": ("2d", "flat_nearest"),
     "localiser": ("conv", "linear"),
-    "shift": ("additive", "log", "multiply", "replace", "off"),
+    "shift": SHIFTS,
     "shift_heads": ("per_image", "released_order"),
     "probe": ("spatial", "official", "off"),
     "prompts": ("two", "one", "none"),

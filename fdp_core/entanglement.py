@@ -10,6 +10,7 @@ from fdp_core import metrics
 from fdp_core.bottlenecks import outranked, word_protocol
 from fdp_core.datasets.protocol import normalise
 from fdp_core.distinguish import KINDS, Clusters
+from fdp_core.metrics import above_rate
 from fdp_core.words import frequent_words
 
 
@@ -111,23 +112,6 @@ def picture_masks(gallery: Any, queries: Any) -> dict[str, np.ndarray]:
     named = has_picture.any(axis=1, keepdims=True)
     masks = {"sign": queries.relevant & ~has_picture, "picture": has_picture & ~has_word}
     return {name: mask & named for name, mask in masks.items()} | {"neither": ~has_word & ~has_picture & named}
-
-
-def above_rate(scores: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Compute how often a photograph of one kind ranks above one of another, over all such pairs of a query.
-
-    Args:
-        scores: [Q, N] float. first, second: [Q, N] bool, for example of :func:`picture_masks`.
-
-    Returns:
-        float64 [Q] in [0, 1], equal scores by half, NaN for a query without a pair; 0.5 by chance.
-    """
-    rates = np.full(len(scores), np.nan)
-    for row, (score, one, other) in enumerate(zip(scores, first, second)):
-        if one.any() and other.any():
-            gap = score[one][:, None] - score[other][None]
-            rates[row] = ((gap > 0) + 0.5 * (gap == 0)).mean()
-    return rates
 
 
 def picture_rates(scores: np.ndarray, masks: dict[str, np.ndarray]) -> Any:

@@ -148,8 +148,8 @@ class Report:
         )
 
 
-def _rows_last(scores: np.ndarray) -> np.ndarray:
-    """Put photographs without a score (NaN columns) below all others, so that the gallery keeps its size."""
+def unscored_last(scores: np.ndarray) -> np.ndarray:
+    """Put photographs without a score (NaN columns of [Q, N]) below all others, so that the gallery keeps its size."""
     missing = np.isnan(scores)
     if not missing.any():
         return scores
@@ -238,7 +238,7 @@ def evaluate(
     if scores.shape != shape:
         raise ValueError(f"System {system.name!r} gave scores of shape {scores.shape}; expected {shape}.")
     start = clock()
-    scores = _rows_last(np.where(missing[None], np.nan, scores))
+    scores = unscored_last(np.where(missing[None], np.nan, scores))
     ap = metrics.average_precisions(relevant, scores)
     groups, groups_from = dict(queries.groups or {}), dict.fromkeys(queries.groups or {}, "set")
     if kinds is None and hasattr(system, "assign_kinds"):

@@ -39,7 +39,11 @@ class FastTrunk(nn.Module):
     @torch.inference_mode()
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return layers 1-4 of normalised images [B, 3, H, W]: [B, C_i, H / s, W / s], s = 4, 8, 16, 32, own dtype."""
-        return run_levels(self, images.to(self.dtype).contiguous(memory_format=torch.channels_last))
+        return self.levels(images, 4)
+
+    def levels(self, images: Tensor, count: int) -> list[Tensor]:
+        """Return the first ``count`` of these layers; for a caller that traces them or stops early."""
+        return run_levels(self, images.to(self.dtype).contiguous(memory_format=torch.channels_last), count)
 
 
 def _fold(module: nn.Module) -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fdp_core.attention import attention_pool, one_query, resize_positions, tokens
+from fdp_core.config import SHIFTS
 
 __all__ = [
     "AttentionShift",
@@ -21,7 +22,6 @@ __all__ = [
     "tokens",
 ]
 
-SHIFTS = ("additive", "log", "multiply", "replace", "off")
 _LAYER_NORM_EPS = 1e-6  # of the official probe: the public "attention is all you need" module's value
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fdp_core import attention, crops, regions
-from fdp_core.backbones import STRIDE, Backbone, run_levels
+from fdp_core.backbones import STRIDE, Backbone
 from fdp_core.fast_trunk import FastTrunk
 from fdp_core.text_map import TextMap
 
@@ -104,7 +104,7 @@ class _Eye(nn.Module):
     def look(self, images: Tensor, count: int) -> list[Tensor]:
         """Return the first layers of uint8 images [B, H, W, 3]: [B, C_i, H / s, W / s], s = 4, 8, 16, 32."""
         x = (images.to(self.mean.device).permute(0, 3, 1, 2).float() - self.mean) / self.std
-        return run_levels(self.trunk, x.to(self.trunk.dtype).contiguous(memory_format=torch.channels_last), count)
+        return self.trunk.levels(x, count)
 
 
 class Finder(_Eye):

@@ -123,6 +123,30 @@ def hits_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
     return (relevant & above).sum(axis=1) + (relevant & tied).sum(axis=1) * places / tied.sum(axis=1)
 
 
+def share_below(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return for each of [A] scores the share of [B] scores below it, equal ones by half: float64 [A] in 0..1."""
+    ranked = np.sort(second)
+    return (np.searchsorted(ranked, first, "left") + np.searchsorted(ranked, first, "right")) / (2 * len(ranked))
+
+
+def above_rate(scores: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Compute how often a photograph of one kind ranks above one of another, over all such pairs of a query.
+
+    Args:
+        scores: [Q, N] float, finite.
+        first: [Q, N] bool, the one kind; ``second``: [Q, N] bool, the other.
+
+    Returns:
+        float64 [Q] in 0..1, equal scores by half, NaN for a query without a pair; 0.5 by chance: the area under the
+        ROC curve over these photographs alone.
+    """
+    rates = np.full(len(scores), np.nan)
+    for row, (score, one, other) in enumerate(zip(scores, first, second)):
+        if one.any() and other.any():
+            rates[row] = share_below(score[one], score[other]).mean()
+    return rates
+
+
 def top_rows(scores: np.ndarray, ids: tuple[str, ...] | list[str], k: int) -> list[int]:
     """Return the rows of the k highest scores, best first, equal scores in the order of ids, without sorting
     all.

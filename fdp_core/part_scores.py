@@ -77,11 +77,7 @@ def above_decoys(scores: np.ndarray, relevant: np.ndarray, decoys: np.ndarray) -
     if not np.shape(scores) == np.shape(relevant) == np.shape(decoys):
         shapes = ", ".join(str(np.shape(each)) for each in (scores, relevant, decoys))
         raise ValueError(f"scores, answers and decoys must be matrices of one shape; they are {shapes}.")
-    shares = np.full(len(scores), np.nan)
-    for row, (line, right, wrong) in enumerate(zip(scores, relevant, decoys)):
-        if right.any() and wrong.any():
-            shares[row] = np.mean((np.sign(line[right][:, None] - line[wrong][None]) + 1) / 2)
-    return shares
+    return metrics.above_rate(scores, relevant, decoys)
 
 
 def interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,28 @@ def contents_hash(paths: list[Path] | tuple[Path, ...], ids: list[str] | tuple[s
             content = "missing"
         digest.update(f"{name}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def describe(
+    model_hash: str,
+    contents: str,
+    ids: Sequence[str],
+    paths: Sequence[Path],
+    unreadable: Sequence[str],
+    may_show: bool,
+    sha256: str,
+) -> dict[str, str]:
+    """Return what an index file tells beside its vectors; fields as in :class:`Index`, and the vectors' hash."""
+    return {
+        "format": _FORMAT,
+        "model_hash": model_hash,
+        "contents": contents,
+        "ids": json.dumps(list(ids)),
+        "paths": json.dumps([str(path) for path in paths]),
+        "unreadable": json.dumps(list(unreadable)),
+        "may_show": json.dumps(may_show),
+        "sha256": sha256,
+    }
 
 
 def _vectors_hash(features: np.ndarray, starts: np.ndarray | None) -> str:
@@ -174,16 +197,8 @@ class Index:
 
     def save(self, path: str | Path) -> Path:
         """Write the index as one safetensors file, whole or not at all; paths are kept as they are."""
-        described = {
-            "format": _FORMAT,
-            "model_hash": self.model_hash,
-            "contents": self.contents,
-            "ids": json.dumps(self.ids),
-            "paths": json.dumps([str(p) for p in self.paths]),
-            "unreadable": json.dumps(self.unreadable),
-            "may_show": json.dumps(self.may_show),
-            "sha256": _vectors_hash(self.features, self.starts),
-        }
+        facts = self.model_hash, self.contents, self.ids, self.paths, self.unreadable, self.may_show
+        described = describe(*facts, _vectors_hash(self.features, self.starts))
         tensors = {
             "features": np.ascontiguousarray(self.features, np.float32),
             "starts": np.ascontiguousarray(self.starts, np.int64),

@@ -66,16 +66,16 @@ def write(model: Any, photographs: Any, path: str | Path, size: int = SLICE, **o
         good = counts > 0
         starts = np.append(0, np.cumsum(counts[good])).astype("<i8")
         digest.update(starts.tobytes())
-        described = {
-            "format": retrieval._FORMAT,
-            "model_hash": system.model_hash,
-            "contents": contents,
-            "ids": json.dumps([p.id for p, fine in zip(photos, good) if fine]),
-            "paths": json.dumps([str(p.path) for p, fine in zip(photos, good) if fine]),
-            "unreadable": json.dumps([p.id for p, fine in zip(photos, good) if not fine]),
-            "may_show": json.dumps(gallery.may_show),
-            "sha256": digest.hexdigest(),
-        }
+        kept = [photo for photo, fine in zip(photos, good) if fine]
+        described = retrieval.describe(
+            model_hash=system.model_hash,
+            contents=contents,
+            ids=[photo.id for photo in kept],
+            paths=[photo.path for photo in kept],
+            unreadable=[photo.id for photo, fine in zip(photos, good) if not fine],
+            may_show=gallery.may_show,
+            sha256=digest.hexdigest(),
+        )
         with open(whole, "wb") as out, open(body, "rb") as rows:
             _assemble(out, rows, (int(starts[-1]), width), starts, described)
         os.replace(whole, path)

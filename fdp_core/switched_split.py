@@ -13,9 +13,8 @@ import torch
 
 from fdp_core import metrics
 from fdp_core.distinguish import CONTENT, FUNCTION
+from fdp_core.evaluation import unscored_last
 from fdp_core.vector_sets import VectorSets
-
-_BELOW = 1.0  # as in fdp_core.evaluation: an unreadable photograph stands this far below the lowest score
 
 
 def ranked(sets: VectorSets, encoded: np.ndarray, relevant: np.ndarray) -> np.ndarray:
@@ -26,10 +25,7 @@ def ranked(sets: VectorSets, encoded: np.ndarray, relevant: np.ndarray) -> np.nd
         encoded: float [Q, D], unit norm.
         relevant: bool [Q, N].
     """
-    scores = sets.scores(encoded).astype(float)
-    missing = np.isnan(scores).any(axis=0)
-    scores[:, missing] = np.nanmin(scores) - _BELOW
-    return metrics.average_precisions(relevant, scores)
+    return metrics.average_precisions(relevant, unscored_last(sets.scores(encoded).astype(float)))
 
 
 @torch.inference_mode()

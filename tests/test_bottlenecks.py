@@ -1,9 +1,6 @@
 """Where a text retriever fails: heights, bins and rates by hand, and what must come out of scores that are known."""
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,15 +12,8 @@ from fdp_core.datasets import Gallery, Photo, Queries, Word
 from fdp_core.datasets.types import box_polygon
 from fdp_core.parameters import BadParameter
 
+pytestmark = pytest.mark.usefixtures("own_style")
 HEIGHTS = (4, 8, 16, 32)
-
-
-@pytest.fixture(autouse=True)
-def close():
-    before = dict(plt.rcParams)
-    yield
-    assert dict(plt.rcParams) == before, "the style leaked"
-    plt.close("all")
 
 
 def photo(folder, name, *words, pictures=(), size=(200, 100)):

@@ -3,9 +3,6 @@
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,13 +11,7 @@ from fdp_core import data_charts, datasets
 from fdp_core.datasets import Gallery, Photo, Queries, Word, measures
 from fdp_core.datasets.types import box_polygon
 
-
-@pytest.fixture(autouse=True)
-def close():
-    before = dict(plt.rcParams)
-    yield
-    assert dict(plt.rcParams) == before, "the style leaked"
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("own_style")
 
 
 def texts(fig):
