@@ -94,6 +94,4 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.line(f"present: {', '.join(present) or 'none'}")
     if missing:
         terminalreporter.line(f"missing: {', '.join(missing)}: what needs them was skipped, not passed.")
-        terminalreporter.line(
-            "Set FDP_DATA to their folder; `python -m fdp_core.datasets list` says how to get them."
-        )
+        terminalreporter.line("Set FDP_DATA to their folder; `python -m fdp_core.datasets list` says how to get them.")

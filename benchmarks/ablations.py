@@ -15,7 +15,9 @@ import time
 
 import torch
 
-from fdp_core import ablation_records, ablation_runs, ablations, backbones, datasets, places
+from fdp_core import backbones, datasets
+from fdp_core.evaluation import provenance
+from fdp_core.studies import ablation_grid, ablation_runs
 
 
 def main() -> None:
@@ -27,20 +29,20 @@ def main() -> None:
     parser.add_argument("--tiers", default="1,2,3")
     parser.add_argument("--train-set", default="mini_train")
     parser.add_argument("--backbone", default="mini")
-    parser.add_argument("--epochs", type=int, default=ablations.RECIPE["epochs"])
+    parser.add_argument("--epochs", type=int, default=ablation_grid.RECIPE["epochs"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's own choice")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     names = [name.strip() for name in args.rows.split(",") if name.strip()]
-    rows = ablations.named(names) if names else list(ablations.GRID)
-    recipe = {} if args.epochs == ablations.RECIPE["epochs"] else {"epochs": args.epochs}
+    rows = ablation_grid.named(names) if names else list(ablation_grid.GRID)
+    recipe = {} if args.epochs == ablation_grid.RECIPE["epochs"] else {"epochs": args.epochs}
     lab = ablation_runs.Lab(
         backbones.load(args.backbone, device=args.device),
         [datasets.load(name.strip(), "train")[0] for name in args.train_set.split("+")],
         {name.strip(): datasets.load(name.strip(), "test") for name in args.sets.split(",")},
-        places.cache_folder("features"),
+        provenance.cache_folder("features"),
     )
     seeds = [int(seed) for seed in args.seeds.split(",")]
     todo = [
@@ -52,9 +54,9 @@ def main() -> None:
     ]
     for number, (row, seed) in enumerate(todo, 1):
         begin = time.process_time()
-        new = ablation_runs.run(lab, row, seed, ablation_records.load(), **recipe)
+        new = ablation_runs.run(lab, row, seed, ablation_grid.load(), **recipe)
         if new:
-            ablation_records.keep(new)
+            ablation_grid.keep(new)
         told = "".join(f", {r['set']} {r['mAP']:.1f}" for r in new if r["map"] == "learned") or ": has its records"
         spent = time.process_time() - begin
         print(f"{number}/{len(todo)} {row.name}, seed {seed}{told}; {spent:.0f} s of CPU", flush=True)

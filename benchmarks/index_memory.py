@@ -20,11 +20,12 @@ from pathlib import Path
 
 import torch
 
-from fdp_core import backbones, baselines, config, datasets, stream_index
-from fdp_core import speed_measures as measures
+from fdp_core import backbones, config, datasets
 from fdp_core.datasets import Photo
 from fdp_core.model import FDP
-from fdp_core.speed import peak_memory
+from fdp_core.retrieval import stream_index, systems
+from fdp_core.studies import speed
+from fdp_core.studies.speed import peak_memory
 
 
 def child(args: argparse.Namespace, count: int) -> dict[str, float]:
@@ -35,7 +36,7 @@ def child(args: argparse.Namespace, count: int) -> dict[str, float]:
     files = sorted(small.iterdir())
     photos = tuple(Photo(f"{n:06d}", files[n % len(files)], ()) for n in range(count))
     model = FDP(backbones.load("mini"), config.preset("default", image_size=args.image_size)).eval()
-    system = baselines.fdp(model, progress=False, batch_size=32)
+    system = systems.fdp(model, progress=False, batch_size=32)
     many = dataclasses.replace(gallery, photos=photos)
     stream_index.write(
         system, dataclasses.replace(gallery, photos=photos[: 2 * stream_index.SLICE]), small.parent / "w"
@@ -91,7 +92,7 @@ def main() -> None:
     model = FDP(backbones.load("mini"), config.preset("default"))
     metric = "peak of many over peak of few, %"
     facts = {"set": args.dataset, "split": "test", "images": many, "seconds": seconds}
-    print(measures.record("index memory", metric, values, protocol, parameters, model=model, **facts).name)
+    print(speed.record("index memory", metric, values, protocol, parameters, model=model, **facts).name)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,12 @@ from typing import Any
 
 import torch
 
-from fdp_core import baselines, checkpoint, datasets
-from fdp_core import speed_measures as measures
-from fdp_core.glance import FAST, Glance
-from fdp_core.region_system import RegionSystem
-from fdp_core.speed import Timings
+from fdp_core import checkpoint, datasets
+from fdp_core.regions.settings import FAST, Glance
+from fdp_core.regions.system import RegionSystem
+from fdp_core.retrieval import systems
+from fdp_core.studies import speed
+from fdp_core.studies.speed import Timings
 
 FASTEST = "FDP + regions, fast"
 
@@ -42,9 +43,9 @@ SYSTEMS = ("FDP", *LOOKS, *RIVALS)
 def make(name: str, long_side: int) -> Any:
     """Make a system by its name."""
     if name in RIVALS:
-        return baselines.ocr(long_side=long_side, workers=RIVALS[name], progress=False)
+        return systems.ocr(long_side=long_side, workers=RIVALS[name], progress=False)
     model = checkpoint.load(checkpoint.SHIPPED)
-    return RegionSystem(model, LOOKS[name], progress=False) if name in LOOKS else baselines.fdp(model, progress=False)
+    return RegionSystem(model, LOOKS[name], progress=False) if name in LOOKS else systems.fdp(model, progress=False)
 
 
 def describe(system: Any, gallery: Any) -> None:
@@ -98,14 +99,14 @@ def main() -> None:
     values: dict[str, float] = {}
     for name in SYSTEMS:
         ratio, milliseconds = timings.ratio(name, rival), 1000 * timings.median(name)
-        values |= measures.spread(f"{name}, % of OCR", ratio) | {f"{name}, ms": milliseconds}
+        values |= speed.spread(f"{name}, % of OCR", ratio) | {f"{name}, ms": milliseconds}
         print(f"{name}: {milliseconds:.1f} ms, {100 * ratio.median:.1f} % of the OCR's")
     protocol = f"{args.rounds} rounds in turn over {len(gallery)} photographs; read, decode, encode or read words"
     parameters = {**vars(args), "ocr": versions[rival], "rival": rival}
     facts = {"set": gallery.name, "split": gallery.split, "images": len(gallery)}
     facts |= {"manifest_hash": gallery.manifest_hash, "seconds": sum(map(sum, took.values())) * len(gallery)}
     model = checkpoint.load(checkpoint.SHIPPED)
-    print(measures.record("speed", f"{FASTEST}, % of OCR", values, protocol, parameters, model=model, **facts).name)
+    print(speed.record("speed", f"{FASTEST}, % of OCR", values, protocol, parameters, model=model, **facts).name)
 
 
 if __name__ == "__main__":

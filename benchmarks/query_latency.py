@@ -3,10 +3,10 @@
     FDP_DATA=... python benchmarks/query_latency.py --count 1000000
     FDP_DATA=... python benchmarks/query_latency.py --count 1000000 --width 1024 --kind gaussian
 
-The vectors lie between neighbouring region vectors of a real set (fdp_core/many_vectors.py), or anywhere on the sphere
-(--kind gaussian: no clusters at all). The queries are the real ones of the set; the index's subspace is that of
-frequent words that are none of them. --width above the model's own turns everything into a wider space: the time is
-that of the wider vectors, the subspace still the model's own. Faiss joins in where it is installed. Writes a record.
+The vectors lie between neighbouring region vectors of a real set (fdp_core/studies/vector_search.py), or anywhere on
+the sphere (--kind gaussian: no clusters at all). The queries are the real ones of the set; the index's subspace is
+that of frequent words that are none of them. --width above the model's own turns everything into a wider space: the
+time is that of the wider vectors, the subspace still the model's own. Faiss joins in where it is installed. Writes a record.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fdp_core import checkpoint, datasets, large_index, many_vectors, region_system, retrieval, speed
-from fdp_core import speed_measures as measures
+from fdp_core import checkpoint, datasets
+from fdp_core.regions import settings
+from fdp_core.regions.system import RegionSystem
+from fdp_core.retrieval.index import Index
+from fdp_core.studies import large_index, speed, vector_search
 
 
 def main() -> None:
@@ -38,20 +41,20 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model = checkpoint.load(checkpoint.SHIPPED).eval()
     gallery, queries = datasets.load(args.dataset, "test")
-    system = region_system.RegionSystem(model, region_system.Glance(precision="bfloat16"), progress=False)
+    system = RegionSystem(model, settings.Glance(precision="bfloat16"), progress=False)
     texts = list(queries.texts)[: args.queries]
-    asked, sample = system.encode_queries(texts), system.encode_queries(measures.frequent(queries.texts))
+    asked, sample = system.encode_queries(texts), system.encode_queries(speed.frequent(queries.texts))
     width = args.width or asked.shape[1]
-    asked, sample = (many_vectors.turned(each, width) if args.width else each for each in (asked, sample))
+    asked, sample = (vector_search.turned(each, width) if args.width else each for each in (asked, sample))
     if args.kind == "gaussian":
-        vectors = many_vectors.gaussian(args.count, width)
+        vectors = vector_search.gaussian(args.count, width)
     else:
-        real = measures.regions_of(system, gallery, args.photographs)
-        vectors = many_vectors.jittered(many_vectors.turned(real, width) if args.width else real, args.count)
+        real = speed.regions_of(system, gallery, args.photographs)
+        vectors = vector_search.jittered(vector_search.turned(real, width) if args.width else real, args.count)
     index = large_index.LargeIndex.build(vectors, sample)
     right, found = large_index.exact(vectors, asked), index.search(asked)
     ids, path = tuple(f"{n:07d}" for n in range(args.count)), Path("none.jpg")
-    plain = retrieval.Index(vectors, ids, (path,) * args.count, "", system=system)
+    plain = Index(vectors, ids, (path,) * args.count, "", system=system)
     turn = iter(range(10**9))
     pick = lambda: asked[next(turn) % len(asked)][None]  # noqa: E731
     ways = {
@@ -67,7 +70,7 @@ def main() -> None:
     values = {f"{name}, ms": 1000 * timings.median(name, args.clock) for name in ways}
     values |= {f"{name}, recall@10, %": 100 * share for name, share in recalls.items()}
     for name in ways:
-        values |= measures.spread(f"{name}, % of exact", timings.ratio(name, "exact", args.clock))
+        values |= speed.spread(f"{name}, % of exact", timings.ratio(name, "exact", args.clock))
     for name in ("exact", "large index"):
         values[f"text and {name}, ms"] = values["text, ms"] + values[f"{name}, ms"]
     values |= {
@@ -87,7 +90,7 @@ def main() -> None:
     facts = {"set": gallery.name, "split": "test", "queries": len(asked), "manifest_hash": gallery.manifest_hash}
     seconds = sum(map(sum, timings.wall.values()))
     metric = "text and large index, ms"
-    print(measures.record("query", metric, values, protocol, vars(args), model=model, seconds=seconds, **facts).name)
+    print(speed.record("query", metric, values, protocol, vars(args), model=model, seconds=seconds, **facts).name)
 
 
 def faiss(vectors: np.ndarray, asked: np.ndarray, right: np.ndarray, pick, threads: int) -> tuple[dict, dict]:

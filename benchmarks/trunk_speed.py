@@ -14,9 +14,10 @@ import argparse
 
 import torch
 
-from fdp_core import backbones, checkpoint, config, speed
-from fdp_core import speed_measures as measures
+from fdp_core import backbones, checkpoint, config
 from fdp_core.model import FDP
+from fdp_core.retrieval import fast_trunk
+from fdp_core.studies import speed
 
 
 def main() -> None:
@@ -35,16 +36,16 @@ def main() -> None:
     else:
         settings = config.preset("default", image_size=args.image_size)
         model = FDP(backbones.load(args.backbone, pretrained=False), settings).eval()
-    timings = speed.take_turns(measures.trunk_ways(model, args.image_size, args.batch), args.rounds)
-    count = measures.operations(model, args.image_size, args.batch)
+    timings = speed.take_turns(speed.trunk_ways(model, args.image_size, args.batch), args.rounds)
+    count = speed.operations(model, args.image_size, args.batch)
     values: dict[str, float] = {"operations of the trunk, GFLOP": count / 1e9 / args.batch}
-    for name in measures.PRECISIONS:
+    for name in fast_trunk.PRECISIONS:
         cost = timings.ratio(f"FDP, {name}", f"trunk, {name}", args.clock)
-        share = measures.trunk_share(timings, count, name, args.clock)
+        share = speed.trunk_share(timings, count, name, args.clock)
         gain = timings.ratio(f"trunk, {name}", "trunk as it is", args.clock)
-        values |= measures.spread(f"FDP over trunk, {name}, %", cost)
-        values |= measures.spread(f"trunk over product, {name}, %", share)
-        values |= measures.spread(f"trunk over trunk as it is, {name}, %", gain)
+        values |= speed.spread(f"FDP over trunk, {name}, %", cost)
+        values |= speed.spread(f"trunk over product, {name}, %", share)
+        values |= speed.spread(f"trunk over trunk as it is, {name}, %", gain)
         print(f"{name}: FDP / trunk {cost}; trunk / product {share}; trunk / as it is {gain}")
     values |= {f"{name}, ms": 1000 * timings.median(name, args.clock) for name in timings.cpu}
     values["seconds of the process over the clock's"] = timings.busy()
@@ -54,7 +55,7 @@ def main() -> None:
         f"{args.rounds} rounds in turn on noise, batch {args.batch}; clock: {args.clock}; random weights but mini's"
     )
     seconds = sum(map(sum, timings.wall.values()))
-    print(measures.record("trunk speed", metric, values, protocol, vars(args), model=model, seconds=seconds).name)
+    print(speed.record("trunk speed", metric, values, protocol, vars(args), model=model, seconds=seconds).name)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import check  # noqa: E402
 import pages  # noqa: E402
 import runner  # noqa: E402
 
-from fdp_core.files import atomic_write_text  # noqa: E402
+from fdp_core.files import atomic_write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -133,9 +133,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(description="Run the chapters and build the book.")
     parser.add_argument("--force", action="store_true", help="run chapters even where nothing changed")
     parser.add_argument("--in-place", action="store_true", help="store the outputs in notebooks/; no HTML")
-    parser.add_argument(
-        "--profile", help="run with notebooks/params/<chapter>.PROFILE.yaml where that exists"
-    )
+    parser.add_argument("--profile", help="run with notebooks/params/<chapter>.PROFILE.yaml where that exists")
     options = parser.parse_args(arguments)
     stage = root / "_build" / "stage"
     if options.in_place and options.profile:
@@ -143,9 +141,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     try:
         stage_pages(root, stage)
         records = (
-            root / "book" / "results"
-            if options.in_place
-            else pages.gather_records(root, root / "_build" / "results")
+            root / "book" / "results" if options.in_place else pages.gather_records(root, root / "_build" / "results")
         )
         os.environ["FDP_RESULTS"] = str(records)  # read by the chapters' kernels
         failures = run_chapters(root, stage, options.profile, options.force or options.in_place)

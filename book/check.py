@@ -51,9 +51,7 @@ class _Loads(HTMLParser):
         if self._inline == "style":
             self.found += external_in_css(data)
         elif self._inline == "script":  # an address in a script is there to be loaded
-            self.found += [
-                f"script: {url}" for url in re.findall(r"https?://[^\s\"'<>]+", data) if "w3.org" not in url
-            ]
+            self.found += [f"script: {url}" for url in re.findall(r"https?://[^\s\"'<>]+", data) if "w3.org" not in url]
 
 
 def external_in_css(text: str) -> list[str]:
@@ -76,9 +74,7 @@ def problems(html: Path, pages: list[str], folders: list[str]) -> list[str]:
         pages: the pages of the table of contents, without suffix.
         folders: folders of this machine that no page may name.
     """
-    wrong = [
-        f"page missing: {page}.html" for page in ["index", *pages] if not (html / f"{page}.html").is_file()
-    ]
+    wrong = [f"page missing: {page}.html" for page in ["index", *pages] if not (html / f"{page}.html").is_file()]
     for file in sorted(html.rglob("*")):
         name = file.relative_to(html)
         if file.suffix not in (".html", ".css", ".ipynb", ".js"):

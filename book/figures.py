@@ -18,13 +18,9 @@ TEXT_CELLS = {(1, 2), (2, 2), (3, 2), (4, 2), (2, 3), (3, 3)}  # (column, row fr
 
 
 def _box(ax, x, y, w, h, text, colour, bold=""):
-    ax.add_patch(
-        FancyBboxPatch((x, y), w, h, boxstyle="round,pad=0,rounding_size=0.12", fc=colour, ec=INK, lw=1)
-    )
+    ax.add_patch(FancyBboxPatch((x, y), w, h, boxstyle="round,pad=0,rounding_size=0.12", fc=colour, ec=INK, lw=1))
     if bold:
-        ax.text(
-            x + w / 2, y + h - 0.24, bold, ha="center", va="center", fontsize=10, weight="bold", color=INK
-        )
+        ax.text(x + w / 2, y + h - 0.24, bold, ha="center", va="center", fontsize=10, weight="bold", color=INK)
         ax.text(x + w / 2, y + (h - 0.36) / 2, text, ha="center", va="center", fontsize=8.5, color=INK)
     else:
         ax.text(x + w / 2, y + h / 2, text, ha="center", va="center", fontsize=9, color=INK)
@@ -72,9 +68,7 @@ def _text_map(ax, x, y, cell=0.15):
         for row in range(5):
             colour = "#0072b2" if (column, row) in TEXT_CELLS else "#f4fbff"
             ax.add_patch(
-                Rectangle(
-                    (x + column * cell, y + (4 - row) * cell), cell, cell, fc=colour, ec="#7fb8d8", lw=0.5
-                )
+                Rectangle((x + column * cell, y + (4 - row) * cell), cell, cell, fc=colour, ec="#7fb8d8", lw=0.5)
             )
 
 
@@ -134,7 +128,11 @@ def search():
     """The task in one picture: the query of the ``mini`` gallery whose average precision is nearest to the mean."""
     import numpy as np
 
-    from fdp_core import checkpoint, datasets, evaluation, plots, region_system, retrieval
+    from fdp_core import checkpoint, datasets
+    from fdp_core.evaluation import report as evaluation
+    from fdp_core.regions import system as region_system
+    from fdp_core.retrieval import index as retrieval
+    from fdp_core.studies import plots
 
     gallery, queries = datasets.load("mini", "test")
     system = region_system.RegionSystem(checkpoint.load(checkpoint.SHIPPED))

@@ -23,9 +23,10 @@ from typing import Any
 import nbformat
 import pandas as pd
 
-from fdp_core import paper, results
+from fdp_core.datasets.describe import overview, section
 from fdp_core.datasets.manifest import all_manifests
-from fdp_core.datasets.readme import overview, section
+from fdp_core.evaluation import results
+from fdp_core.studies import paper
 
 _FIELD = re.compile(r"\{\{\s*(\w+):([^{}]*?)\s*\}\}")
 _SHOWN = (

@@ -16,8 +16,9 @@ import nbformat
 import papermill
 import yaml
 
-from fdp_core import parameters, provenance
+from fdp_core.evaluation import provenance
 from fdp_core.files import atomic_write_text
+from fdp_core.studies import parameters
 
 # What a chapter's outputs depend on, beside the notebook itself; a cache that ignores the library shows old numbers.
 INPUTS = ("fdp_core/**/*", "data_manifests/**/*", "book/results/*.json*", "requirements.txt")
@@ -30,9 +31,7 @@ class ChapterFailed(RuntimeError):
 
 def known_parameters(notebook: Path) -> dict[str, str]:
     """Return name -> annotation of the parameters that a notebook declares in its tagged cell."""
-    cells = [
-        c for c in nbformat.read(notebook, as_version=4).cells if "parameters" in c.metadata.get("tags", [])
-    ]
+    cells = [c for c in nbformat.read(notebook, as_version=4).cells if "parameters" in c.metadata.get("tags", [])]
     return parameters.declared(cells[0].source) if cells else {}
 
 
@@ -66,9 +65,7 @@ def inputs_hash(root: Path, notebook: Path, values: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def run(
-    root: Path, notebook: Path, target: Path, values: dict[str, Any] | None = None, force: bool = False
-) -> bool:
+def run(root: Path, notebook: Path, target: Path, values: dict[str, Any] | None = None, force: bool = False) -> bool:
     """Execute a notebook from the project's root, as a reader would, and write the executed copy.
 
     Args:
@@ -107,8 +104,7 @@ def run(
         os.replace(running, failed)
         where = failed.relative_to(root) if failed.is_relative_to(root) else failed
         raise ChapterFailed(
-            f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {error.evalue}\n"
-            f"  the run up to there: {where}"
+            f"{notebook.name}, cell [{error.exec_count}]: {error.ename}: {error.evalue}\n  the run up to there: {where}"
         ) from None
     executed = nbformat.read(running, as_version=4)
     _finish(executed, root, notebook, key)

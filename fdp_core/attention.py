@@ -100,9 +100,7 @@ def pool_logits(x: Tensor, pool: nn.Module) -> Tensor:
     return _logits(query, x, pool.k_proj.weight)
 
 
-def attention_pool(
-    x: Tensor, pool: nn.Module, bias: Tensor | None = None, own: float = 1.0
-) -> tuple[Tensor, Tensor]:
+def attention_pool(x: Tensor, pool: nn.Module, bias: Tensor | None = None, own: float = 1.0) -> tuple[Tensor, Tensor]:
     """CLIP's attention pool for its one query, the mean token, with an optional shift of the logits.
 
     Args:

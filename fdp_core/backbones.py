@@ -12,21 +12,7 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 
 from fdp_core import attention, files, weights
-from fdp_core.tokenizer import CharTokenizer
-from fdp_core.weights import MINI_WEIGHTS, WeightsMissing, build_mini, state_hash
-
-__all__ = [
-    "MINI_WEIGHTS",
-    "NAMES",
-    "STRIDE",
-    "Backbone",
-    "CharTokenizer",
-    "WeightsMissing",
-    "build_mini",
-    "load",
-    "state_hash",
-    "wrap",
-]
+from fdp_core.weights import MINI_WEIGHTS, CharTokenizer, build_mini, state_hash
 
 OPENAI_NAMES = ("RN50", "RN101", "RN50x4", "RN50x16")
 NAMES = ("mini", *OPENAI_NAMES)

@@ -19,14 +19,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fdp_core import backbones, files
+from fdp_core import backbones, files, weights
 from fdp_core.config import Config
 from fdp_core.distinguish import Clusters
 from fdp_core.model import FDP
 
 FORMAT = "fdp-checkpoint-1"
 # what notebooks/05_train.ipynb trained on mini_train; comes with the package
-SHIPPED = backbones.MINI_WEIGHTS.with_name("mini_fdp.safetensors")
+SHIPPED = weights.MINI_WEIGHTS.with_name("mini_fdp.safetensors")
 _FACTS = "fdp"  # the metadata entry
 _MODEL, _CENTRES, _TRAINING = "model/", "clusters/centres", "training/"
 
@@ -71,9 +71,7 @@ def save(path: str | Path, model: FDP, training_state: Mapping[str, Any] | None 
     return files.atomic_write_bytes(path, safetensors.torch.save(tensors, {_FACTS: facts}))
 
 
-def load(
-    path: str | Path, backbone: backbones.Backbone | None = None, device: str | torch.device = "cpu"
-) -> FDP:
+def load(path: str | Path, backbone: backbones.Backbone | None = None, device: str | torch.device = "cpu") -> FDP:
     """Rebuild a model from a checkpoint, in eval mode.
 
     Args:
@@ -99,9 +97,7 @@ def load(
         )
     try:
         model = FDP(backbone, Config.from_json(json.dumps(header["config"])))
-        model.load_trained_state(
-            {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
-        )
+        model.load_trained_state({k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)})
         model.words = tuple(header["words"])
         if _CENTRES in tensors:
             model.clusters = Clusters(tensors[_CENTRES].to(backbone.device), header["overrides"])
@@ -133,9 +129,7 @@ def model_hash(model: FDP) -> str:
 
 
 def _hash(text: str, tensors: Mapping[str, Tensor]) -> str:
-    return backbones.state_hash(
-        {**tensors, "header": torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())}
-    )
+    return weights.state_hash({**tensors, "header": torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())})
 
 
 def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -149,18 +143,15 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except safetensors.SafetensorError as error:
         raise CheckpointError(
             f"{path} is no safetensors file or is cut off ({error}): train again, or load a released "
-            "PyTorch checkpoint with fdp_core.official.from_official."
+            "PyTorch checkpoint with fdp_core.studies.released.from_official."
         ) from error
     try:
         metadata = json.loads(facts)
     except ValueError as error:
-        raise CheckpointError(
-            f"{path} is damaged: its header cannot be read ({error}). Train again."
-        ) from error
+        raise CheckpointError(f"{path} is damaged: its header cannot be read ({error}). Train again.") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} is no checkpoint of this project: "
-            f"its format is {metadata.get('format')!r}, not {FORMAT!r}."
+            f"{path} is no checkpoint of this project: its format is {metadata.get('format')!r}, not {FORMAT!r}."
         )
     if _hash(metadata.get("header", ""), tensors) != metadata.get("hash"):
         raise CheckpointError(
@@ -192,8 +183,7 @@ def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
         items = [_pack(item, f"{where}[{i}]", tensors) for i, item in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
     raise TypeError(
-        f"{where} is a {type(value).__name__}; a training state holds tensors, arrays, numbers, texts, "
-        "lists and dicts."
+        f"{where} is a {type(value).__name__}; a training state holds tensors, arrays, numbers, texts, lists and dicts."
     )
 
 

@@ -8,19 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fdp_core.attention import attention_pool, one_query, resize_positions, tokens
+from fdp_core.attention import one_query
 from fdp_core.config import SHIFTS
-
-__all__ = [
-    "AttentionShift",
-    "Localiser",
-    "OfficialProbe",
-    "SpatialProbe",
-    "attention_pool",
-    "over_heads",
-    "resize_positions",
-    "tokens",
-]
 
 _LAYER_NORM_EPS = 1e-6  # of the official probe: the public "attention is all you need" module's value
 
@@ -103,9 +92,7 @@ class AttentionShift(nn.Module):
     Source: FDP section 3.2 (dynamic attention shift).
     """
 
-    def __init__(
-        self, how: str = "log", scale: float = 1.0, learnable: bool = True, mean_token: bool = False
-    ) -> None:
+    def __init__(self, how: str = "log", scale: float = 1.0, learnable: bool = True, mean_token: bool = False) -> None:
         super().__init__()
         if how not in SHIFTS:
             raise ValueError(f"attention shift is {how!r}; expected one of {', '.join(SHIFTS)}.")

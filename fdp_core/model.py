@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fdp_core import focus
+from fdp_core import attention, focus
 from fdp_core.backbones import STRIDE, Backbone
 from fdp_core.config import Config
 from fdp_core.distinguish import Clusters, kind_id
@@ -46,7 +46,7 @@ class FDP(nn.Module):
         pool, seed = backbone.pool, config.seed
         table = pool.positional_embedding.detach()
         grid = config.image_size // STRIDE
-        self.positions = nn.Parameter(focus.resize_positions(table, grid, config.position_resize).clone())
+        self.positions = nn.Parameter(attention.resize_positions(table, grid, config.position_resize).clone())
         self.localiser = focus.Localiser(pool, config.localiser, config.localiser_hidden, seed)
         self.shift = focus.AttentionShift(
             config.shift, config.shift_scale_init, config.shift_scale_learnable, config.shift_mean_token
@@ -56,9 +56,7 @@ class FDP(nn.Module):
         if config.probe == "official":
             self.probe = focus.OfficialProbe(text, config.probe_heads, config.probe_dropout, seed=seed)
         elif config.probe == "spatial":
-            self.probe = focus.SpatialProbe(
-                text, backbone.width, config.probe_heads, config.probe_dropout, seed
-            )
+            self.probe = focus.SpatialProbe(text, backbone.width, config.probe_heads, config.probe_dropout, seed)
         self.prompt: nn.Module | None = None
         if config.prompts != "none":
             self.prompt = PromptLearner(
@@ -103,14 +101,14 @@ class FDP(nn.Module):
         """
         features = self._features(features)
         logits = self.localiser(features) if local_logits is None else local_logits.to(features)
-        positions = focus.resize_positions(self.positions, features.shape[-1], self.config.position_resize)
-        x = focus.tokens(features, positions)
+        positions = attention.resize_positions(self.positions, features.shape[-1], self.config.position_resize)
+        x = attention.tokens(features, positions)
         out = {"local_logits": logits}
         shift, bias = self.shift(logits), None
         if shift is not None:
             out["shift"] = shift
             bias = focus.over_heads(shift, self.backbone.heads, self.config.shift_heads)
-        out["pooled"], out["attention"] = focus.attention_pool(x, self.backbone.pool, bias, self.shift.own)
+        out["pooled"], out["attention"] = attention.attention_pool(x, self.backbone.pool, bias, self.shift.own)
         image = out["pooled"]
         if self.probe is not None:
             out["probed"] = self.probe(out["pooled"], x)
@@ -125,14 +123,8 @@ class FDP(nn.Module):
         return self.encode_features(self.backbone.trunk(images))["image"]
 
     def _features(self, features: Tensor) -> Tensor:
-        if (
-            features.ndim != 4
-            or features.shape[1] != self.backbone.width
-            or features.shape[2] != features.shape[3]
-        ):
-            raise ValueError(
-                f"Expected trunk features [B, {self.backbone.width}, G, G], got {list(features.shape)}."
-            )
+        if features.ndim != 4 or features.shape[1] != self.backbone.width or features.shape[2] != features.shape[3]:
+            raise ValueError(f"Expected trunk features [B, {self.backbone.width}, G, G], got {list(features.shape)}.")
         return features.to(self.positions.device, torch.float32)
 
     # Distinguish
@@ -180,9 +172,7 @@ class FDP(nn.Module):
         if len(override) != len(texts):
             raise ValueError(f"{len(texts)} texts but {len(override)} kinds.")
         fixed = [None if kind is None else kind_id(kind) for kind in override]
-        new = sorted(
-            {text for text, kind in zip(texts, fixed, strict=True) if kind is None} - self._kinds.keys()
-        )
+        new = sorted({text for text, kind in zip(texts, fixed, strict=True) if kind is None} - self._kinds.keys())
         if new:
             if self._clusters is None:
                 raise ValueError(
@@ -247,7 +237,5 @@ class FDP(nn.Module):
             if mine[name].shape != state[name].shape:
                 problems.append(f"{name} is {list(state[name].shape)}, expected {list(mine[name].shape)}")
         if problems:
-            raise ValueError(
-                f"These weights do not fit this configuration and backbone: {'; '.join(problems)}."
-            )
+            raise ValueError(f"These weights do not fit this configuration and backbone: {'; '.join(problems)}.")
         self.load_state_dict(state, strict=False)  # not strict: the backbone is not in it

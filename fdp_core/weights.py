@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import safetensors
 import torch
@@ -15,7 +17,50 @@ from open_clip.model import CLIP
 from open_clip.pretrained import download_pretrained_from_url, get_pretrained_url
 from torch import Tensor, nn
 
-from fdp_core.tokenizer import CharTokenizer
+# The character-level tokenizer of the compact CLIP.
+
+
+class CharTokenizer:
+    """Spells a text letter by letter, so that words never seen in training have a code of their own.
+
+    Ids: 0 padding, 1 start, 32..126 the printable ASCII characters, 127 end (the largest, so that CLIP's
+    argmax finds it).
+    """
+
+    pad, start, end, vocab_size = 0, 1, 127, 128
+
+    def __init__(self, context_length: int) -> None:
+        if context_length < 3:
+            raise ValueError(f"context_length is {context_length}; expected at least 3 (start, one letter, end).")
+        self.context_length = context_length
+
+    @staticmethod
+    def fold(text: str) -> str:
+        """Return ``text`` in lower case and plain ASCII: no accents, single spaces, '?' for the rest."""
+        text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text.lower()).lower())
+        text = " ".join("".join(c for c in text if not unicodedata.combining(c)).split())
+        return "".join(c if 32 <= ord(c) <= 126 else "?" for c in text)
+
+    def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:
+        """Encode texts; what does not fit is cut, the end token stays.
+
+        Args:
+            texts: one text or N texts.
+            context_length: number of ids a text, if not the tokenizer's own.
+
+        Returns:
+            int64 [N, context_length].
+        """
+        texts = [texts] if isinstance(texts, str) else texts
+        length = context_length or self.context_length
+        ids = np.zeros((len(texts), length), dtype=np.int64)
+        for row, text in zip(ids, texts, strict=True):
+            codes = self.fold(text).encode("ascii")[: length - 2]
+            row[0] = self.start
+            row[1 : 1 + len(codes)] = np.frombuffer(codes, dtype=np.uint8)
+            row[1 + len(codes)] = self.end
+        return torch.from_numpy(ids)
+
 
 MINI_WEIGHTS = Path(__file__).parent / "assets" / "mini.safetensors"
 
@@ -65,7 +110,7 @@ def read_mini(path: str | Path) -> tuple[CLIP, dict]:
     if not path.is_file():
         raise WeightsMissing(
             f"The weights of backbone 'mini' are missing: looked for {path}. They come with the package: "
-            "reinstall it, or make them with `python -m fdp_core.pretrain`."
+            "reinstall it, or make them with `python -m fdp_core.mini.pretrain`."
         )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -75,8 +120,7 @@ def read_mini(path: str | Path) -> tuple[CLIP, dict]:
         clip.load_state_dict(state)
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise ValueError(
-            f"{path} does not hold the weights of a compact CLIP, or is damaged ({error}). "
-            "Reinstall the package."
+            f"{path} does not hold the weights of a compact CLIP, or is damaged ({error}). Reinstall the package."
         ) from error
     return clip, config
 

@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+@functools.cache
+def english_words() -> tuple[str, ...]:
+    """Return 60,000 English words in the order of their frequency, lower case.
+
+    Source: the word list of the package wordfreq 3.1.1 (CC BY-SA 4.0), letters and apostrophes only.
+    """
+    return tuple((ASSETS / "lexicon.txt").read_text(encoding="utf-8").split())
+
+
+def seen_in_training(texts: Sequence[str]) -> np.ndarray:
+    """Say which texts mini can have met in its pre-training: words of the list, and anything of digits.
+
+    Args:
+        texts: Q queries.
+
+    Returns:
+        bool [Q]. Invented training words are random letters; one that equals a query by chance is not counted.
+    """
+    known = set(english_words())
+    return np.array([text.lower() in known or any(c.isdigit() for c in text) for text in texts], dtype=bool)
+
 
 MIN_LENGTH = 3  # characters; the released code trains on words longer than two
 MAX_LENGTH = 13  # characters; the longest word in the released list of frequent words

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fdp_core import retrieval, stream_index
 from fdp_core.datasets import Gallery, Photo
-from fdp_core.speed import peak_memory
-from fdp_core.vector_sets import VectorSets
+from fdp_core.retrieval import index, stream_index
+from fdp_core.retrieval.vectors import VectorSets
+from fdp_core.studies.speed import peak_memory
 
 WIDTH = 4096  # of two vectors a photograph: large, so that keeping them would show
 
@@ -29,5 +29,5 @@ if __name__ == "__main__":
     if int(streamed):
         stream_index.write(Fast(), shown, file, 64)
     else:
-        retrieval.Index.build(Fast(), shown).save(file)
+        index.Index.build(Fast(), shown).save(file)
     print(peak_memory() - before)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import pkgutil
 import re
 import shutil
 import sys
@@ -43,16 +44,12 @@ def project(tmp_path):
     """Return a project of one page and no chapter, with the real configuration and static files."""
     root = tmp_path / "project"
     shutil.copytree(ROOT / "book" / "_static", root / "book" / "_static")
-    shutil.copytree(
-        ROOT / "book" / "_ext", root / "book" / "_ext", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(ROOT / "book" / "_ext", root / "book" / "_ext", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "_config.yml", root)
     shutil.copy(ROOT / "book" / "references.bib", root / "book")
     (root / "fdp_core").mkdir()
     (root / "fdp_core" / "some.py").write_text("V = 1\n")
-    (root / "book" / "index.md").write_text(
-        "# Front\n\n$$ a^2 $$ (eq-a)\n\nSee {eq}`eq-a`, {numref}`fig-line`.\n"
-    )
+    (root / "book" / "index.md").write_text("# Front\n\n$$ a^2 $$ (eq-a)\n\nSee {eq}`eq-a`, {numref}`fig-line`.\n")
     chapters = "chapters: [{file: notebooks/01_one}]\n"
     (root / "book" / "_toc.yml").write_text("format: jb-book\nroot: book/index\n" + chapters)
     return root
@@ -71,20 +68,14 @@ def test_a_chapter_runs_once_and_again_when_the_library_changes(book, project):
     executed = nbformat.read(target, as_version=4)
     assert executed.cells[-1].outputs[0].text == "3\n"
     assert str(project) not in target.read_text() and str(Path.home()) not in target.read_text()
-    assert (
-        executed.metadata.fdp.date
-        and executed.metadata.fdp.device
-        and executed.metadata.papermill.duration > 0
-    )
+    assert executed.metadata.fdp.date and executed.metadata.fdp.device and executed.metadata.papermill.duration > 0
     assert book.runner.run(project, source, target) is False
     (project / "fdp_core" / "some.py").write_text("V = 2\n")
     assert book.runner.run(project, source, target) is True
 
 
 def test_a_misspelt_parameter_is_rejected_before_anything_runs(book, project):
-    source = write_notebook(
-        project / "notebooks" / "01_one.ipynb", "seed: int = 3  # seed", "raise SystemExit"
-    )
+    source = write_notebook(project / "notebooks" / "01_one.ipynb", "seed: int = 3  # seed", "raise SystemExit")
     for values, message in (({"sede": 1}, "Did you mean 'seed'"), ({"seed": "x"}, "expected int")):
         with pytest.raises(book.runner.ChapterFailed, match=message):
             book.runner.run(project, source, project / "out.ipynb", values)
@@ -98,9 +89,7 @@ def test_profiles_are_read_and_checked(book, project):
     (folder / "01_one.quick.yaml").write_text("seed: 5\n")
     (folder / "01_one.odd.yaml").write_text("- 5\n")
     assert book.runner.profile_parameters(source, "quick") == {"seed": 5}
-    assert (
-        book.runner.profile_parameters(source, "other") == {} == book.runner.profile_parameters(source, None)
-    )
+    assert book.runner.profile_parameters(source, "other") == {} == book.runner.profile_parameters(source, None)
     with pytest.raises(book.runner.ChapterFailed, match="expected `name: value`"):
         book.runner.profile_parameters(source, "odd")
 
@@ -150,7 +139,7 @@ def test_the_table_of_contents_and_the_notebooks_must_agree(book, project):
 
 @pytest.fixture
 def records(tmp_path):
-    from fdp_core import results
+    from fdp_core.evaluation import results
 
     base = dict(
         set="svt", split="test", protocol="p", metric="mAP", queries=427, images=249, unreadable=0, groups={},
@@ -226,8 +215,9 @@ def test_the_pretraining_table_shows_what_each_step_learnt(book, tmp_path):
 
 
 def test_learning_curves_part_the_phases(tmp_path):
-    from fdp_core import charts, history
-    from fdp_core.pretrain_batches import Recipe
+    from fdp_core.mini.batches import Recipe
+    from fdp_core.studies import charts
+    from fdp_core.training import state as history
 
     path = tmp_path / "log.jsonl"
     told = [{"step": 20 * i, "words": 5.0} for i in range(10)]
@@ -287,13 +277,9 @@ def test_the_method_page_names_things_that_exist():
     names = [name for line in steps for name in re.findall(r"`(\w+)((?:\.\w+)*)`", line)]
     assert len(names) > 20
     for module, rest in names:
-        thing = importlib.import_module(f"fdp_core.{module}")
-        for part in filter(None, rest.split(".")):
-            thing = getattr(thing, part)
+        pkgutil.resolve_name(f"fdp_core.{module}{rest}")
     switches = set(Config.__dataclass_fields__)
-    for name in re.findall(
-        r"`((?:shift|probe|fit|target|loc|drop|mask|position|polygon|distract)\w*)`", text
-    ):
+    for name in re.findall(r"`((?:shift|probe|fit|target|loc|drop|mask|position|polygon|distract)\w*)`", text):
         assert name in switches or (ROOT / "fdp_core" / f"{name}.py").is_file(), name
 
 

@@ -63,9 +63,7 @@ def test_what_is_imported_is_pinned(name):
 
 
 def test_jupyter_book_is_version_1():
-    assert read("requirements.txt")["jupyter-book"].startswith("1."), (
-        "version 2 ignores _config.yml and builds nothing"
-    )
+    assert read("requirements.txt")["jupyter-book"].startswith("1."), "version 2 ignores _config.yml and builds nothing"
 
 
 def test_extras_do_not_change_the_main_pins():

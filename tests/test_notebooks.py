@@ -9,7 +9,7 @@ import papermill
 import pytest
 import yaml
 
-from fdp_core import parameters
+from fdp_core.studies import parameters
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -31,8 +31,7 @@ def parameter_cells(path):
 
 def has_figure(cell):
     return any(
-        "image/png" in out.get("data", {}) or "image/svg+xml" in out.get("data", {})
-        for out in cell.get("outputs", [])
+        "image/png" in out.get("data", {}) or "image/svg+xml" in out.get("data", {}) for out in cell.get("outputs", [])
     )
 
 
@@ -92,13 +91,9 @@ def test_figures_have_caption_name_and_alternative_text(path):
             assert "figure" not in myst, f"code cell {number}: a caption, but no figure was drawn"
             continue
         figure, image = myst.get("figure", {}), myst.get("image", {})
-        assert figure.get("caption") and figure.get("name"), (
-            f"code cell {number}: no mystnb.figure caption and name"
-        )
+        assert figure.get("caption") and figure.get("name"), f"code cell {number}: no mystnb.figure caption and name"
         assert image.get("alt"), f"code cell {number}: no mystnb.image alt"
-        assert "dark-light" in str(image.get("classes", "")), (
-            f"code cell {number}: dark mode would alter the figure"
-        )
+        assert "dark-light" in str(image.get("classes", "")), f"code cell {number}: dark mode would alter the figure"
         names.append(figure["name"])
     assert len(names) == len(set(names))
 
@@ -112,9 +107,7 @@ def test_outputs_are_stored_and_clean(path):
     for cell in code:
         assert not any(out.output_type == "error" for out in cell.outputs)
         text = str(cell.outputs)
-        assert not re.search(r"/(?:home|Users|root|work|tmp)/", text), (
-            "an output names a folder of the machine"
-        )
+        assert not re.search(r"/(?:home|Users|root|work|tmp)/", text), "an output names a folder of the machine"
 
 
 @chapter
@@ -134,18 +127,14 @@ def test_nothing_escapes_the_comparison_but_figures(path):
 @chapter
 def test_the_library_defines_the_notebook_calls(path):
     for cell in cells(path):
-        source = "\n".join(
-            line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))
-        )
+        source = "\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!")))
         for node in ast.walk(ast.parse(source)):
             assert not isinstance(node, ast.ClassDef), "no class in a notebook"
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 8, f"{node.name} belongs into the library"
 
 
-@pytest.mark.parametrize(
-    "file", sorted((ROOT / "notebooks").glob("params/*.yaml")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("file", sorted((ROOT / "notebooks").glob("params/*.yaml")), ids=lambda path: path.stem)
 def test_parameter_files_fit_their_chapter(file):
     notebook = ROOT / "notebooks" / f"{file.stem.split('.')[0]}.ipynb"
     assert notebook.is_file(), "named <chapter>.<profile>.yaml"

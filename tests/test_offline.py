@@ -36,7 +36,5 @@ def test_child_processes_are_blocked_too():
 
 def test_the_library_imports_without_a_network_and_without_torchvision_trouble():
     code = "import fdp_core, open_clip, torchvision; from fdp_core import backbones, datasets, model"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=dict(os.environ)
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=dict(os.environ))
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ WORDS = ["the", "and", "of", "with", "from", "office", "hotel", "coffee", "bank"
 
 def backbone(seed: int = 0) -> backbones.Backbone:
     """Return a fresh one: C = 256, H = 4, D = 32, native grid 4, 24 tokens of width 32."""
-    clip = weights.seeded(lambda: backbones.build_mini(CONFIG), seed)
+    clip = weights.seeded(lambda: weights.build_mini(CONFIG), seed)
     return backbones.wrap(clip, CONFIG["mean"], CONFIG["std"])
 
 

@@ -6,14 +6,15 @@ import os
 import warnings
 from pathlib import Path
 
-from .download import FetchError
-from .fetch import fetch
-from .folder import as_folder, load_benchmark, load_folder, set_and_split
-from .manifest import Manifest, ManifestError, all_manifests, data_root, manifest_hash, missing, names
-from .manifest import manifest as find
-from .protocol import build_queries, queries_for, rank_words
-from .types import DatasetMissing, Gallery, Parsed, ParseError, Photo, Queries, Word
-from .verify import Check, parse_split, verify
+from fdp_core.datasets.download import FetchError
+from fdp_core.datasets.fetch import fetch
+from fdp_core.datasets.folder import as_folder, load_benchmark, load_folder, set_and_split
+from fdp_core.datasets.formats.parse import parse_split
+from fdp_core.datasets.manifest import Manifest, ManifestError, all_manifests, data_root, manifest_hash, missing, names
+from fdp_core.datasets.manifest import manifest as find
+from fdp_core.datasets.protocol import build_queries, queries_for, rank_words
+from fdp_core.datasets.types import DatasetMissing, Gallery, Parsed, ParseError, Photo, Queries, Word
+from fdp_core.datasets.verify import Check, verify
 
 __all__ = [
     "Check", "DatasetMissing", "FetchError", "Gallery", "Manifest", "ManifestError", "ParseError", "Parsed",

@@ -9,8 +9,7 @@ import warnings
 
 import yaml
 
-from ..files import atomic_write_text
-from . import (
+from fdp_core.datasets import (
     DatasetMissing,
     FetchError,
     Gallery,
@@ -23,8 +22,9 @@ from . import (
     verify,
     where,
 )
-from .manifest import manifest, manifests_folder
-from .readme import render_readme
+from fdp_core.datasets.describe import render_readme
+from fdp_core.datasets.manifest import manifest, manifests_folder
+from fdp_core.files import atomic_write_text
 
 
 def _list() -> int:
@@ -77,7 +77,7 @@ def _readme(check: bool) -> int:
 
 
 def _croissant(name: str, out: str | None) -> int:
-    from .croissant import export
+    from fdp_core.datasets.croissant import export
 
     text = json.dumps(export(name), indent=2, ensure_ascii=False) + "\n"
     if out is None:
@@ -94,7 +94,7 @@ def _galleries(name: str, split: str) -> list[Gallery]:
 
 
 def _leakage(train: str, test: str, distance: int | None) -> int:
-    from . import leakage  # SciPy and PyWavelets behind it are slow to load
+    from fdp_core.datasets import leakage  # SciPy and PyWavelets behind it are slow to load
 
     progress = sys.stderr.isatty()
     sides = [_galleries(train, "train"), _galleries(test, "test")]

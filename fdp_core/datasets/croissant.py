@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .fetch import in_manifest, known_hash, read_record, read_sums
-from .manifest import Manifest, manifest
+from fdp_core.datasets.fetch import in_manifest, known_hash, read_record, read_sums
+from fdp_core.datasets.manifest import Manifest, manifest
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 _LICENCES = {"CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/"}

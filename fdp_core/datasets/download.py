@@ -12,9 +12,9 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from ..files import sha256_file
-from .answers import FAULTS, PASSING, answered, explain, place, version_of
-from .archives import enough_space
+from fdp_core.datasets.answers import FAULTS, PASSING, answered, explain, place, version_of
+from fdp_core.datasets.archives import enough_space
+from fdp_core.files import sha256_file
 
 CHUNK = 1 << 16
 

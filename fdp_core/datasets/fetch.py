@@ -10,11 +10,10 @@ from typing import Any
 
 import pooch
 
-from ..files import atomic_write_text, sha256_file
-from .archive_entries import ArchiveError, is_archive
-from .archives import MAX_FILES, unpack
-from .download import DiskFault, FetchError, download, no_room, set_aside
-from .manifest import DOWNLOADS, UNPACKING, Manifest, manifest, missing
+from fdp_core.datasets.archives import MAX_FILES, ArchiveError, is_archive, unpack
+from fdp_core.datasets.download import DiskFault, FetchError, download, no_room, set_aside
+from fdp_core.datasets.manifest import DOWNLOADS, UNPACKING, Manifest, manifest, missing
+from fdp_core.files import atomic_write_text, sha256_file
 
 RECORD = "record.json"
 

@@ -16,8 +16,8 @@ import imagehash
 import numpy as np
 from tqdm import tqdm
 
-from ..images import CorruptImage, open_image
-from .types import Gallery, Photo
+from fdp_core.datasets.images import CorruptImage, open_image
+from fdp_core.datasets.types import Gallery, Photo
 
 SIDE = 16
 BITS = SIDE * SIDE

@@ -15,7 +15,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from .types import DatasetMissing
+from fdp_core.datasets.types import DatasetMissing
 
 DOWNLOADS = "downloads"  # in a set's folder: its archives, and the record of what was fetched
 UNPACKING = ".unpacking"  # suffix of the mark beside an archive while it is being unpacked

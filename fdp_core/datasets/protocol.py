@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ..files import sha256_file
-from .text_lines import read_lines
-from .types import Parsed, ParseError, Photo, Queries, Word
+from fdp_core.datasets.readers import read_lines
+from fdp_core.datasets.types import Parsed, ParseError, Photo, Queries, Word
+from fdp_core.files import sha256_file
 
 WORD_PROTOCOL: dict[str, Any] = {
     "relevance": "word",

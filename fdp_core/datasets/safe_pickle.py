@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .pickled_arrays import Array, Refused, build, call, refer
-from .types import ParseError
+from fdp_core.datasets.pickled_arrays import Array, Refused, build, call, refer
+from fdp_core.datasets.types import ParseError
 
 MAX_BYTES = 16 * 2**20
 MAX_STEPS = 1_000_000  # opcodes; and values that come out, where shared parts count as often as they are met

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import warnings
 from dataclasses import dataclass
@@ -11,14 +10,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..files import sha256_file
-from ..geometry import CorruptImage, open_image
-from .download import FetchError
-from .fetch import read_record, read_sums
-from .folder import as_folder, load_benchmark
-from .manifest import Manifest, manifest
-from .protocol import build_queries, restrict_gallery
-from .types import DatasetMissing, Gallery, Parsed, ParseError
+from fdp_core.datasets.download import FetchError
+from fdp_core.datasets.fetch import read_record, read_sums
+from fdp_core.datasets.folder import as_folder, load_benchmark
+from fdp_core.datasets.formats.parse import parse_split
+from fdp_core.datasets.images import CorruptImage, open_image
+from fdp_core.datasets.manifest import Manifest, manifest
+from fdp_core.datasets.protocol import build_queries
+from fdp_core.datasets.types import DatasetMissing, Gallery, Parsed, ParseError
+from fdp_core.files import sha256_file
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,6 @@ class Check:
     folder: Path
     problems: tuple[str, ...]
     counts: dict[str, int]
-
-
-def parse_split(source: Manifest, split: str, root: Path | None = None) -> Parsed:
-    """Read the gallery of a split with the parser that its manifest names: ``parse`` of the module ``parse_NAME``."""
-    parser = importlib.import_module(f".parse_{source.data['parser']}", __package__)  # SciPy, for one, is slow to load
-    facts = source.split(split)[1]
-    parsed = parser.parse(source.folder(root), facts["layout"])
-    return restrict_gallery(parsed, facts["protocol"], source.path.parent, source.name)
 
 
 def count(split: Parsed | Gallery) -> dict[str, int]:

@@ -1,0 +1,276 @@
+"""Sets that list which files answer a query, ``{query: [file, ...]}``, and keep the images in one folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fdp_core.datasets.images import image_files
+from fdp_core.datasets.readers import LookUp, first_there, read_json, read_mat
+from fdp_core.datasets.safe_pickle import read_npy
+from fdp_core.datasets.types import Parsed, ParseError, Photo, inside
+
+# CSVTR: one folder a query, named by it (Chinese); every image in it answers that query and no other.
+
+# What Chinese in UTF-8 or GBK looks like where it is taken for code page 437: frames, blocks, Greek, signs of sums.
+_SCRAMBLED = re.compile("[\u2500-\u259f\u0370-\u03ff\u00b5\u00b1\u2229\u2261\u2264\u2265\u221e]")
+
+
+def folder_query(name: str) -> str:
+    """Return the query that the name of a folder stands for.
+
+    Chinese names suffer when they are unpacked: macOS takes characters apart (NFD); a zip file that does not say
+    that its names are UTF-8, or was made on a Chinese Windows (GBK), comes out in code page 437; a tar file of that
+    kind leaves bytes that are no text.
+
+    Args:
+        name: the folder's name as Python lists it.
+
+    Returns:
+        Composed (NFC) text without spaces at its ends; where signs of such an accident give Chinese, that Chinese.
+    """
+    raw = b""
+    if _holds_bytes(name):
+        raw = os.fsencode(name)
+    elif _SCRAMBLED.search(name):
+        raw = name.encode("cp437", "ignore")
+    for encoding in ("utf-8", "gbk"):
+        text = raw.decode(encoding, "replace")
+        if text and all(character.isascii() or _is_chinese(character) for character in text):
+            name = text
+            break
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _holds_bytes(name: str) -> bool:
+    """Tell whether Python listed a name with bytes that are no UTF-8, as lone surrogates."""
+    return any("\udc80" <= character <= "\udcff" for character in name)
+
+
+def _is_chinese(character: str) -> bool:
+    """Tell ideographs, and the punctuation and wide forms that go with them."""
+    return unicodedata.name(character, "").startswith(("CJK", "IDEOGRAPHIC", "FULLWIDTH")) or character in "·—“”‘’…"
+
+
+def parse_query_folders(base: Path) -> Parsed:
+    """Read a folder that holds one folder a query, or one inside it that does.
+
+    The same file name may stand in several folders: ids are ``query/file``. A folder without images is a query
+    without an answer.
+
+    Raises:
+        ParseError: images that are in no folder of a query, or two folders of one query; names them.
+    """
+    images = image_files(base)
+    homes = {path.parent for path in images}
+    parents = {home.parent for home in homes}
+    if base in homes:
+        loose = next(path for path in images if path.parent == base)
+        raise ParseError(loose, None, "expected one folder a query, found an image beside them; move it away")
+    if len(parents) != 1:
+        found = " and in ".join(str(parent) for parent in sorted(parents)[:2]) or "none"
+        raise ParseError(base, None, f"expected one folder a query, side by side; folders with images: {found}")
+    folders: dict[str, Path] = {}
+    for folder in sorted(path for path in parents.pop().iterdir() if path.is_dir() and not path.name.startswith(".")):
+        query = folder_query(folder.name)
+        if query == "__MACOSX":
+            continue
+        if _holds_bytes(query):
+            raise ParseError(base, None, f"the name of the folder {query!r} is neither UTF-8 nor GBK; rename it")
+        if query in folders:
+            raise ParseError(folder, None, f"{folders[query]} stands for the same query {query!r}; remove one of them")
+        folders[query] = folder
+    photos = [Photo(f"{query}/{path.name}", path) for query, home in folders.items() for path in image_files(home)]
+    listed = {query: tuple(photo.id for photo in photos if photo.id.startswith(f"{query}/")) for query in folders}
+    return Parsed(tuple(sorted(photos, key=lambda photo: photo.id)), dict(sorted(listed.items())))
+
+
+def parse_csvtr(root: Path, layout: dict) -> Parsed:
+    """Read CSVTR, or one split of DL-CSVTR in its form.
+
+    Args:
+        root: the folder of the set.
+        layout: ``images``, a list of alternatives: the folder in which the folders of the queries are.
+
+    Returns:
+        Photographs without words, and the queries in the order of their code points.
+
+    Raises:
+        ParseError: the folders are arranged in another way; names the place.
+    """
+    return parse_query_folders(first_there(root, layout["images"]))
+
+
+# IIIT-STR's ``data.mat``: a MATLAB struct array, one entry a query: its text, and the files that show it.
+
+
+def strings(value: object) -> Iterator[str]:
+    """Yield the text leaves of what scipy makes of nested MATLAB cells, in order, whatever their nesting."""
+    if isinstance(value, str):
+        yield value.strip()
+    elif isinstance(value, (np.ndarray, np.void, list, tuple)):
+        for item in value.ravel() if isinstance(value, np.ndarray) else value:
+            yield from strings(item)
+
+
+def read_iiit_queries(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read query -> relevant file names, queries lower-cased as in the field's own scripts.
+
+    The nesting is ``data[0, i][0][0][0][0]`` for the text and ``data[0, i][1][j][0][0]`` for file j.
+
+    Raises:
+        ParseError: not a MAT file of version 5 or lower, or of another structure; names the entry.
+    """
+    content = read_mat(path)
+    if "data" not in content:
+        raise ParseError(path, None, f"expected a variable 'data', found {list(content)}")
+    queries: dict[str, tuple[str, ...]] = {}
+    for number, entry in enumerate(np.ravel(content["data"]), start=1):
+        try:
+            (text,), files = strings(entry[0]), tuple(inside(name) for name in strings(entry[1]))
+        except (ValueError, IndexError, TypeError) as error:
+            problem = f"query {number}: expected one text and a list of file names ({error})"
+            raise ParseError(path, None, problem) from None
+        if not text or not files:
+            raise ParseError(path, None, f"query {number}: the text or its list of files is empty")
+        text = text.lower()
+        queries[text] = tuple(dict.fromkeys((*queries.get(text, ()), *files)))
+    if not queries:
+        raise ParseError(path, None, "'data' holds no query")
+    return queries
+
+
+def parse_iiit(root: Path, layout: dict) -> Parsed:
+    """Read IIIT-STR; ``layout`` holds ``annotations`` (data.mat) and ``images`` (a folder) under root.
+
+    Files that are listed but absent stay in the gallery, so that they are reported where they are opened.
+    """
+    queries = read_iiit_queries(root / layout["annotations"][0])
+    folder = root / layout["images"][0]
+    names = {path.name for path in image_files(folder, recursive=False)}
+    names.update(name for files in queries.values() for name in files)
+    return Parsed(tuple(Photo(name, folder / name) for name in sorted(names)), listed=queries)
+
+
+def parse_listed(path: Path, content: object, folder: Path) -> Parsed:
+    """Make a gallery of a folder of images, and queries of a dict that was read from a file.
+
+    A listed name is that of a file in the folder; where there is none, that of the only one which differs in case or
+    in composed accents. Files that are listed but absent stay in the gallery, so that they are reported where they
+    are opened. Files that no query lists are distractors.
+
+    Args:
+        path: the file that holds the dict, for messages.
+        content: what was read from it: query -> list, tuple or array of file names.
+        folder: the folder of images; ids are file names in it.
+
+    Returns:
+        Photographs without words, and the queries in the order of the file; their case is kept.
+
+    Raises:
+        ParseError: the content has another form; names file and query.
+    """
+    if not isinstance(content, dict) or not content:
+        raise ParseError(path, None, f"expected a dict {{query: [file, ...]}}, found {_short(content)}")
+    names = {found.name for found in image_files(folder, recursive=False)}
+    look_up = LookUp(names)
+    listed: dict[str, tuple[str, ...]] = {}
+    for query, files in content.items():
+        if not isinstance(query, str) or not query.strip():
+            raise ParseError(path, None, f"expected text as a query, found {_short(query)}")
+        text = unicodedata.normalize("NFC", query).strip()
+        found = list(listed.get(text, ()))
+        for name in _file_names(path, query, files, folder.name):
+            found.append(look_up(name) or name)
+        listed[text] = tuple(dict.fromkeys(found))
+    names.update(name for files in listed.values() for name in files)
+    return Parsed(tuple(Photo(name, folder / name) for name in sorted(names)), listed)
+
+
+def _file_names(path: Path, query: str, files: object, folder: str) -> Iterator[str]:
+    files = files.ravel().tolist() if isinstance(files, np.ndarray) else files
+    if not isinstance(files, (list, tuple)):
+        raise ParseError(path, None, f"query {query!r}: expected a list of file names, found {_short(files)}")
+    for name in files:
+        try:
+            if not isinstance(name, str):
+                raise ValueError(f"{_short(name)} is not text")
+            name.encode("utf-8")  # half a surrogate pair is no text and names no file
+            yield inside(name).removeprefix(f"{folder}/")
+        except ValueError as error:
+            raise ParseError(path, None, f"query {query!r}: expected file names; {error}") from None
+
+
+def _short(value: object) -> str:
+    shown = repr(value) if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
+    return shown[:80]
+
+
+# MQTR's ``text_queries.json``, one a subset: query -> names of the images that answer it.
+
+
+def read_mqtr_queries(path: Path) -> Any:
+    """Read a JSON file in which no key may stand twice (``json`` alone would keep the last).
+
+    Raises:
+        ParseError: not UTF-8 text, not JSON (names the line), or a key stands twice.
+        OSError: the file cannot be read.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise ParseError(path, None, f"query {key!r} stands there twice; which list of files is meant?")
+            found[key] = value
+        return found
+
+    return read_json(path, unique)
+
+
+def parse_mqtr(root: Path, layout: dict) -> Parsed:
+    """Read one subset of MQTR.
+
+    Args:
+        root: the folder of the set.
+        layout: lists of alternatives: ``annotations`` (text_queries.json) and ``images`` (a folder).
+
+    Returns:
+        All images of the folder without words, and the queries as they are written in the file.
+
+    Raises:
+        ParseError: the file is not JSON of this form; names the file, and the line or the query.
+        OSError: the file cannot be read.
+    """
+    path = first_there(root, layout["annotations"])
+    return parse_listed(path, read_mqtr_queries(path), first_there(root, layout["images"]))
+
+
+# PSTR's ``query_image_dict.npy``: a pickled dict, phrase -> names of the images that show it.
+
+
+def parse_pstr(root: Path, layout: dict) -> Parsed:
+    """Read PSTR; its pickle comes from the net and is read by :func:`fdp_core.datasets.safe_pickle.read_npy`.
+
+    Args:
+        root: the folder of the set.
+        layout: lists of alternatives: ``annotations`` (the .npy file) and ``images`` (a folder).
+
+    Returns:
+        All images of the folder without words, and the phrases as they are written there.
+
+    Raises:
+        ParseError: the file holds anything but such a dict; names the file and what it found.
+        OSError: the file cannot be read.
+    """
+    path = first_there(root, layout["annotations"])
+    array = read_npy(path)
+    if array.size != 1:
+        raise ParseError(path, None, f"expected one dict {{phrase: [file, ...]}}, found {array.size} objects")
+    return parse_listed(path, array.item(), first_there(root, layout["images"]))

@@ -1,0 +1,132 @@
+"""Files of JSON and of MATLAB: what is inside, or a clear error."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fdp_core.datasets.types import ParseError
+
+
+def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Read a JSON file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        pairs: makes something of the keys and values of each object; None makes a dict, the last of equal keys counts.
+
+    Raises:
+        ParseError: not UTF-8 text, not JSON (names the line), or nested too deep to be read.
+        OSError: the file cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=pairs)
+    except json.JSONDecodeError as error:
+        raise ParseError(path, error.lineno, f"not JSON: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise ParseError(path, None, f"not UTF-8 text (byte {error.start}: {error.reason})") from None
+    except RecursionError:
+        raise ParseError(path, None, "nested too deep to be read") from None
+
+
+def read_mat(path: Path, variables: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read a MATLAB file of version 5 or lower.
+
+    Args:
+        path: the file.
+        variables: only these, where they are there; None reads all.
+
+    Returns:
+        Variable -> array.
+
+    Raises:
+        ParseError: not such a file.
+        OSError: the file cannot be read.
+    """
+    from scipy.io import loadmat  # slow to import, and only few sets need it
+
+    with path.open("rb") as stream:
+        try:
+            content = loadmat(stream, variable_names=variables)
+        except Exception as error:  # scipy raises many kinds on damaged files
+            raise ParseError(path, None, f"not a MATLAB file that scipy can read ({error})") from None
+    return {name: value for name, value in content.items() if not name.startswith("__")}
+
+
+# Names of files as they were written on other systems, and the files that they mean.
+
+
+def first_there(root: Path, names: list[str]) -> Path:
+    """Return the first of some alternative paths under ``root`` that exists, or the first of all."""
+    return next((root / name for name in names if (root / name).exists()), root / names[0])
+
+
+def same_name(name: str) -> str:
+    """Return a file name as systems compare it that do not tell upper from lower case, or é from e and an accent."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+class LookUp:
+    """Finds a file by a written name: exactly, else the only one that Windows or a Mac would take for it.
+
+    Args:
+        names: of the files that are there.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = set(names)
+        self._alike: dict[str, list[str]] = {}
+        for name in self.names:
+            self._alike.setdefault(same_name(name), []).append(name)
+
+    def __call__(self, name: str) -> str | None:
+        """Return the file's own name, or None where there is none or more than one."""
+        if name in self.names:
+            return name
+        alike = self._alike.get(same_name(name), [])
+        return alike[0] if len(alike) == 1 else None
+
+
+# Lines of annotation files, with the traps of files that were made on many systems.
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, line) of a UTF-8 text file: no byte order mark, no line end, no blank lines.
+
+    ``str.splitlines`` would also cut at U+2028, U+0085 or form feeds, which do occur inside transcriptions.
+
+    Raises:
+        ParseError: the file is not UTF-8; names the line.
+        OSError: the file cannot be read.
+    Source: D3.
+    """
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ParseError(path, line, f"byte {data[error.start]:#04x} is not UTF-8 text") from None
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.removesuffix("\r").removeprefix("\ufeff")  # some files were joined from parts, mark and all
+        if line.strip():
+            yield number, line
+
+
+def quadrilateral(path: Path, number: int, fields: list[str]) -> np.ndarray:
+    """Turn eight coordinate fields into a polygon, float32 ``[4, 2]``.
+
+    Raises:
+        ParseError: a field is not a finite number; names file and line.
+    """
+    try:
+        values = np.array([float(field) for field in fields], dtype=np.float32)
+    except ValueError:
+        values = np.array([np.nan], dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise ParseError(path, number, f"expected eight numbers x1,y1,...,x4,y4, found {','.join(fields)[:80]!r}")
+    return values.reshape(4, 2)

@@ -1,0 +1,237 @@
+"""Retrieval metrics: numpy in, float out; nothing here knows a model, an image or a file.
+
+All treat equal scores as one group, so that the order of the files in a gallery never changes a number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_CHUNK = 4_000_000  # score entries handled at once: bounds the scratch memory to some 200 MB
+
+
+def _checked(relevant: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    relevant, scores = np.asarray(relevant), np.asarray(scores)
+    if relevant.shape != scores.shape or scores.ndim != 2:
+        raise ValueError(
+            f"relevant {relevant.shape} and scores {scores.shape} must be two matrices of one shape "
+            "[queries, photographs]."
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            "scores hold NaN or infinite values; give a photograph without a score the lowest one instead."
+        )
+    relevant = relevant.astype(bool)
+    empty = np.flatnonzero(~relevant.any(axis=1))
+    if empty.size:
+        raise ValueError(
+            f"{empty.size} queries have no relevant photograph (first: row {int(empty[0])}); AP "
+            "and recall are not defined for them. Drop these queries or complete the gallery."
+        )
+    return relevant, scores
+
+
+def average_precisions(relevant: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Compute the non-interpolated average precision of every query, equal scores grouped.
+
+    Args:
+        relevant: [Q, N] bool, True where photograph n answers query q.
+        scores: [Q, N] float, finite; larger is better. Any strictly increasing map leaves the result
+            unchanged.
+
+    Returns:
+        [Q] float64 in (0, 1].
+
+    Raises:
+        ValueError: shapes differ, a score is not finite, or a query has no relevant photograph.
+
+    Source: benchmarks' common protocol (sklearn.metrics.average_precision_score); defects E3, E7.
+    """
+    relevant, scores = _checked(relevant, scores)
+    queries, photographs = scores.shape
+    result = np.empty(queries)
+    step = max(1, _CHUNK // max(1, photographs))
+    for start in range(0, queries, step):
+        part = slice(start, start + step)
+        order = np.argsort(-scores[part], axis=1, kind="stable")
+        ranked = np.take_along_axis(scores[part], order, axis=1)
+        hits = np.take_along_axis(relevant[part], order, axis=1)
+        # Every member of a group of equal scores gets the precision at the group's end.
+        ends = np.ones(ranked.shape, bool)
+        ends[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
+        last = np.where(ends, np.arange(photographs), photographs)
+        last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+        precision = np.take_along_axis(np.cumsum(hits, axis=1), last, axis=1) / (last + 1)
+        result[part] = (precision * hits).sum(axis=1) / hits.sum(axis=1)
+    return result
+
+
+def average_precision(relevant: np.ndarray, scores: np.ndarray) -> float:
+    """Compute the average precision of one query; [1, 0, 1, 0, 0] in ranked order gives 0.8333.
+
+    Args:
+        relevant: [N] bool.
+        scores: [N] float, finite; larger is better.
+
+    Returns:
+        A float in (0, 1].
+    """
+    return float(average_precisions(np.asarray(relevant)[None], np.asarray(scores)[None])[0])
+
+
+def mean_average_precision(relevant: np.ndarray, scores: np.ndarray) -> float:
+    """Compute the unweighted mean over the queries of the average precision.
+
+    Args:
+        relevant: [Q, N] bool.
+        scores: [Q, N] float, finite; larger is better.
+
+    Returns:
+        A float in (0, 1].
+
+    Source: FDP section 4 (mAP).
+    """
+    return float(average_precisions(relevant, scores).mean())
+
+
+def hits_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+    """Count the relevant photographs among the first k; a group of equal scores that k cuts counts in
+    proportion.
+
+    The proportion is the expected count when the members of that group stand in random order.
+
+    Args:
+        relevant: [Q, N] bool.
+        scores: [Q, N] float, finite; larger is better.
+        k: length of the shown list, at least 1; may exceed N.
+
+    Returns:
+        [Q] float64 in [0, k].
+
+    Raises:
+        ValueError: k is not positive, or the matrices are not as :func:`average_precisions` wants them.
+    """
+    if k < 1:
+        raise ValueError(f"k is {k}; expected 1 or more.")
+    relevant, scores = _checked(relevant, scores)
+    photographs = scores.shape[1]
+    if k >= photographs:
+        return relevant.sum(axis=1).astype(float)
+    border = np.partition(scores, photographs - k, axis=1)[:, photographs - k, None]  # the k-th best score
+    above, tied = scores > border, scores == border
+    places = k - above.sum(axis=1)
+    return (relevant & above).sum(axis=1) + (relevant & tied).sum(axis=1) * places / tied.sum(axis=1)
+
+
+def share_below(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return for each of [A] scores the share of [B] scores below it, equal ones by half: float64 [A] in 0..1."""
+    ranked = np.sort(second)
+    return (np.searchsorted(ranked, first, "left") + np.searchsorted(ranked, first, "right")) / (2 * len(ranked))
+
+
+def above_rate(scores: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Compute how often a photograph of one kind ranks above one of another, over all such pairs of a query.
+
+    Args:
+        scores: [Q, N] float, finite.
+        first: [Q, N] bool, the one kind; ``second``: [Q, N] bool, the other.
+
+    Returns:
+        float64 [Q] in 0..1, equal scores by half, NaN for a query without a pair; 0.5 by chance: the area under the
+        ROC curve over these photographs alone.
+    """
+    rates = np.full(len(scores), np.nan)
+    for row, (score, one, other) in enumerate(zip(scores, first, second)):
+        if one.any() and other.any():
+            rates[row] = share_below(score[one], score[other]).mean()
+    return rates
+
+
+def recall_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> float:
+    """Compute recall@k: the share of a query's relevant photographs among the first k, mean over the queries.
+
+    Args and Raises as in :func:`hits_at`.
+
+    Returns:
+        A float in [0, 1].
+
+    Source: defect E7.
+    """
+    return float((hits_at(relevant, scores, k) / np.asarray(relevant).astype(bool).sum(axis=1)).mean())
+
+
+def precision_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> float:
+    """Compute P@k: relevant photographs among the first k, divided by k, mean over the queries.
+
+    The divisor is k even where a query has fewer relevant photographs, so 1 may be out of reach.
+
+    Args and Raises as in :func:`hits_at`.
+
+    Returns:
+        A float in [0, 1].
+
+    Source: defect E7.
+    """
+    return float((hits_at(relevant, scores, k) / k).mean())
+
+
+def group_means(values: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Average a per-query value inside named groups of queries.
+
+    Args:
+        values: [Q] float, for example average precisions.
+        groups: name -> [Q] bool. Groups may overlap; an empty one is left out.
+
+    Returns:
+        name -> {"mean": float, "queries": int}.
+
+    Raises:
+        ValueError: a group does not have one entry a query.
+    """
+    result: dict[str, dict[str, float]] = {}
+    for name, member in groups.items():
+        member = np.asarray(member, bool)
+        if member.shape != np.shape(values):
+            raise ValueError(
+                f"group {name!r} has shape {member.shape}; expected {np.shape(values)}, one entry a query."
+            )
+        if member.any():
+            result[name] = {"mean": float(np.asarray(values)[member].mean()), "queries": int(member.sum())}
+    return result
+
+
+def random_average_precision(relevant_count: np.ndarray | int, photographs: int) -> np.ndarray:
+    """Compute the expected average precision of a ranking in random order: the level called "chance".
+
+    Args:
+        relevant_count: R, relevant photographs of a query (integer or [Q] integers), from 1 to N.
+        photographs: N, at least 1.
+
+    Returns:
+        float64 of the shape of ``relevant_count``: s + (1 - s) H_N / N with s = (R - 1) / (N - 1).
+    """
+    counts = np.asarray(relevant_count, float)
+    harmonic = (1.0 / np.arange(1, photographs + 1)).sum()
+    share = (counts - 1) / max(1, photographs - 1)
+    return share + (1 - share) * harmonic / photographs
+
+
+def bootstrap_interval(
+    values: np.ndarray, level: float = 0.95, rounds: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Estimate the interval of a mean over queries by drawing the queries again with replacement.
+
+    Args:
+        values: [Q] float, for example average precisions.
+        level: share of the drawn means inside the interval, between 0 and 1.
+        rounds: number of draws.
+        seed: of the draws.
+
+    Returns:
+        (low, high).
+    """
+    values = np.asarray(values, float)
+    rng = np.random.default_rng(seed)
+    means = np.array([values[rng.integers(0, values.size, values.size)].mean() for _ in range(rounds)])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,226 @@
+"""Every run leaves one JSON record; tables and comparisons are made from the records alone."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import re
+import unicodedata
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from fdp_core.evaluation import metrics, provenance
+from fdp_core.files import atomic_write_text
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "set": (str,),
+    "split": (str,),
+    "protocol": (str,),
+    "system": (str,),
+    "metric": (str,),
+    "value": (int, float),  # per cent for mAP and the like, as papers print them
+    "queries": (int,),
+    "images": (int,),
+    "unreadable": (int,),
+    "values": (dict,),  # every other number of the run, per cent
+    "groups": (dict,),
+    "parameters": (dict,),
+    "backbone": (str, type(None)),
+    "weights_hash": (str, type(None)),
+    "manifest_hash": (str, type(None)),
+    "commit": (str, type(None)),
+    "dirty": (bool, type(None)),
+    "device": (str,),
+    "libraries": (dict,),
+    "seconds": (int, float),
+    "speed": (dict, type(None)),
+    "date": (str,),
+}
+_IDENTITY = ("set", "split", "protocol", "system", "metric", "backbone", "parameters")
+
+
+class BadRecord(ValueError):
+    """A file among the results is no record; the message names it."""
+
+
+def results_folder() -> Path:
+    """Return where records go: ``FDP_RESULTS``, else ``book/results`` of the checkout or current folder."""
+    named = os.environ.get("FDP_RESULTS")
+    return Path(named) if named else (provenance.checkout() or Path.cwd()) / "book" / "results"
+
+
+def _plain(value: Any) -> Any:
+    """Turn a value into plain JSON; of an absolute path only the last part stays: records are published."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, Path) or (
+        isinstance(value, str) and (value.startswith(("/", "~")) or re.match(r"[A-Za-z]:\\", value))
+    ):
+        text = str(value)
+        away = text.startswith(("/", "~")) or PureWindowsPath(text).drive
+        return PureWindowsPath(text).name if away else text
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        if not np.isfinite(value):
+            raise ValueError(f"{value} cannot stand in a record.")
+        return value
+    return str(value)
+
+
+def record(
+    report: Any,
+    parameters: dict[str, Any] | None = None,
+    metric: str = "mAP",
+    device: Any = None,
+    seconds: float | None = None,
+    **extra: Any,
+) -> dict[str, Any]:
+    """Make the record of one evaluation.
+
+    Args:
+        report: an :class:`fdp_core.evaluation.report.Report`.
+        parameters: what the run was asked to do; the system's own settings are added.
+        metric: which of the report's numbers is the record's ``value``; all of them stand in ``values``.
+        device: where it ran; None for what the report tells, else the CPU.
+        seconds: wall time; None for the sum of the report's parts.
+        extra: further fields, for example ``backbone`` of a system that does not tell it.
+
+    Returns:
+        A dict of plain JSON values; all metrics in per cent.
+
+    Raises:
+        ValueError: the metric is not in the report, or a value is not finite.
+    """
+    values = {name: 100 * value for name, value in report.values().items()}
+    if metric not in values:
+        raise ValueError(f"The report has no metric {metric!r}; it has {', '.join(values)}.")
+    settings = dict(report.settings)
+    backbone, weights_hash = settings.pop("backbone", None), settings.pop("weights_hash", None)
+    model_hash = settings.pop("model_hash", None)  # changes with every training: no part of the identity
+    speed = None
+    if report.speed is not None and report.speed.fps is not None:
+        speed = {"fps": report.speed.fps, **vars(report.speed)}
+    entry = {
+        "set": report.set,
+        "split": report.split,
+        "protocol": report.protocol,
+        "system": report.system,
+        "metric": metric,
+        "value": values[metric],
+        "queries": len(report.texts),
+        "images": len(report.ids),
+        "unreadable": len(report.unreadable),
+        "values": values,
+        # of the mean AP, per cent: 95 % of the means when the queries are drawn again
+        "interval": [100 * end for end in metrics.bootstrap_interval(report.ap)],
+        "groups": {
+            name: {**group, "from": report.groups_from.get(name, "set")} for name, group in report.groups.items()
+        },
+        "parameters": {**settings, **(parameters or {})},
+        "backbone": backbone,
+        "weights_hash": weights_hash,
+        "model_hash": model_hash,
+        "manifest_hash": report.manifest_hash or None,
+        **circumstances(device or getattr(report.speed, "device", "cpu")),
+        "seconds": sum(report.seconds.values()) if seconds is None else seconds,
+        "speed": speed,
+        **extra,
+    }
+    return check(_plain(entry))
+
+
+def circumstances(device: Any = "cpu") -> dict[str, Any]:
+    """Return what every record tells of its run: commit, uncommitted changes, device, library versions, date."""
+    sha, dirty = provenance.commit()
+    facts = {"commit": sha, "dirty": dirty, "device": provenance.device(device), "libraries": provenance.versions()}
+    return facts | {"date": now()}
+
+
+def now() -> str:
+    """Return the date and time of a record, UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def check(entry: dict[str, Any], where: str = "record") -> dict[str, Any]:
+    """Return the record if it has all fields in their types.
+
+    Raises:
+        BadRecord: a field is missing or of another type; the message names ``where`` and the field.
+    """
+    if not isinstance(entry, dict):
+        raise BadRecord(f"{where}: expected a JSON object, found {type(entry).__name__}.")
+    for name, types in _TYPES.items():
+        if name not in entry:
+            raise BadRecord(f"{where}: the field {name!r} is missing.")
+        odd = isinstance(entry[name], bool) and bool not in types
+        if odd or not isinstance(entry[name], types):
+            raise BadRecord(f"{where}: {name!r} is {entry[name]!r}; expected {' or '.join(t.__name__ for t in types)}.")
+    return entry
+
+
+def _slug(text: str) -> str:
+    folded = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", folded).strip("-") or "x"
+
+
+def file_name(entry: dict[str, Any]) -> str:
+    """Return a record's file name: the same run gives the same name, whatever and whenever it measured."""
+    identity = json.dumps([entry[key] for key in _IDENTITY], sort_keys=True)
+    parts = [entry["set"], entry["split"], entry["system"], entry["backbone"] or "none", entry["metric"]]
+    return f"{'_'.join(_slug(part) for part in parts)}_{hashlib.sha256(identity.encode()).hexdigest()[:8]}.json"
+
+
+def save(entry: dict[str, Any], folder: str | Path | None = None) -> Path:
+    """Write a record, replacing that of an earlier run of the same thing.
+
+    Args:
+        entry: from :func:`record`.
+        folder: None for :func:`results_folder`.
+
+    Returns:
+        The file.
+    """
+    entry = check(_plain(entry))
+    folder = results_folder() if folder is None else Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / file_name(entry)
+    atomic_write_text(path, json.dumps(entry, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    return path
+
+
+def load_all(folder: str | Path | None = None) -> Any:
+    """Read all records of a folder.
+
+    Args:
+        folder: None for :func:`results_folder`.
+
+    Returns:
+        A pandas DataFrame, one line a record, sorted by set, system and value; empty, with its columns, where
+        there are no records.
+
+    Raises:
+        BadRecord: a file is no record.
+    """
+    import pandas as pd
+
+    folder = results_folder() if folder is None else Path(folder)
+    entries = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            entry = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BadRecord(f"{path}: not JSON ({error}). Delete it and run its chapter again.") from error
+        entries.append({**check(entry, str(path)), "file": path.name})
+    table = pd.DataFrame(entries, columns=[*_TYPES, "model_hash", "file"] if not entries else None)
+    return table.sort_values(["set", "system", "value"], kind="stable", ignore_index=True)

@@ -1,0 +1,133 @@
+"""Which things the renderer can draw, by name: open icon and emoji fonts, ``assets/concepts.csv``.
+
+A picture stands in a scene *without* its word, and captions name it, as web captions do: this is what entangles content
+words with objects. Function words never have a picture.
+
+    python -m fdp_core.mini.concepts            how many concepts there are, and which queries name one
+    python -m fdp_core.mini.concepts --write    write assets/concept_overlap.csv anew (needs all the query sets)
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import io
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fdp_core import datasets
+from fdp_core.datasets.protocol import read_frozen
+from fdp_core.files import atomic_write_text
+
+TABLE = Path(__file__).parent.parent / "assets" / "concepts.csv"
+OVERLAP = Path(__file__).parent.parent / "assets" / "concept_overlap.csv"
+QUERY_SETS = ("svt", "icdar2015", "mini")  # test queries of these
+FONTS = {"font-awesome": "fonts-font-awesome", "noto-color-emoji": "fonts-noto-color-emoji"}  # font -> Debian package
+_EMOJI_PIXELS = 109  # the one size of Noto Color Emoji's bitmaps
+
+
+@functools.cache
+def table() -> dict[str, dict[str, int]]:
+    """Return font -> concept -> code point, in the order of the file.
+
+    Source: names of Font Awesome 4.7 (SIL OFL 1.1) and Unicode's character names (Noto Color Emoji, SIL OFL 1.1).
+    """
+    fonts: dict[str, dict[str, int]] = {}
+    with open(TABLE, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            fonts.setdefault(row["font"], {})[row["concept"]] = int(row["code_point"], 16)
+    return fonts
+
+
+def names() -> tuple[str, ...]:
+    """Return every drawable concept once, sorted."""
+    return tuple(sorted({name for part in table().values() for name in part}))
+
+
+def overlap(queries: Iterable[str]) -> list[str]:
+    """Return which queries (case folded) name a drawable concept, sorted: there the picture can mislead."""
+    return sorted({query.lower() for query in queries} & set(names()))
+
+
+def query_texts(name: str) -> tuple[str, ...]:
+    """Return the test queries of a data set; a frozen list is read without the set's photographs.
+
+    Args:
+        name: of the set, as ``fdp_core.datasets`` knows it.
+
+    Raises:
+        DatasetMissing: the queries come from annotations, and the set is not there.
+    """
+    if datasets.as_folder(name) is not None:
+        return datasets.load(name, "test")[1].texts
+    source = datasets.find(name)
+    protocol = source.split("test")[1]["protocol"]
+    if protocol["queries"]["rule"] == "frozen":
+        return tuple(read_frozen(source.path.parent / protocol["queries"]["file"], protocol["queries"].get("sha256")))
+    return datasets.load(name, "test")[1].texts
+
+
+def overlap_table() -> dict[str, tuple[int, list[str]]]:
+    """Return query set -> (number of queries, those that name a concept); sets that are not there are left out."""
+    rows = {}
+    for name in QUERY_SETS:
+        try:
+            texts = query_texts(name)
+        except datasets.DatasetMissing:
+            continue
+        rows[name] = (len(texts), overlap(texts))
+    return rows
+
+
+def overlap_csv(rows: dict[str, tuple[int, list[str]]]) -> str:
+    """Return the rows of :func:`overlap_table` as the text of ``assets/concept_overlap.csv``."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["query_set", "queries", "overlap"])
+    writer.writerows([name, count, " ".join(found)] for name, (count, found) in rows.items())
+    return text.getvalue()
+
+
+@functools.lru_cache(maxsize=1024)
+def emoji(path: str, code_point: int) -> np.ndarray | None:
+    """Return an emoji as float32 RGBA [h, w, 4] (colour 0..255, alpha 0..1), cropped; None where the font has none."""
+    font = ImageFont.truetype(path, _EMOJI_PIXELS)
+    canvas = Image.new("RGBA", (160, 160), (0, 0, 0, 0))
+    ImageDraw.Draw(canvas).text((8, 8), chr(code_point), font=font, embedded_color=True)
+    box = canvas.getbbox()
+    if box is None:
+        return None
+    sprite = np.asarray(canvas.crop(box), np.float32)
+    sprite = np.dstack([sprite[..., :3], sprite[..., 3] / 255])
+    sprite.flags.writeable = False
+    return sprite
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the number of concepts and the queries that name one; write the table where asked to."""
+    parser = argparse.ArgumentParser(prog="python -m fdp_core.mini.concepts", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--write", action="store_true", help=f"write assets/{OVERLAP.name} anew")
+    options = parser.parse_args(arguments)
+    for font, part in table().items():
+        print(f"{font} ({FONTS[font]}): {len(part)} concepts")
+    print(f"together: {len(names())} names")
+    warnings.simplefilter("ignore")  # absent photographs do not matter here
+    rows = overlap_table()
+    for name, (count, found) in rows.items():
+        print(f"{name}: {len(found)} of {count} queries can be drawn: {' '.join(found)}")
+    absent = [name for name in QUERY_SETS if name not in rows]
+    if absent:
+        print(f"not there: {', '.join(absent)} (looked in {datasets.data_root()}; set FDP_DATA)")
+    if options.write:
+        if absent:
+            parser.error(f"{OVERLAP.name} is written from all query sets only; not there: {', '.join(absent)}.")
+        print(f"wrote {atomic_write_text(OVERLAP, overlap_csv(rows))}")
+
+
+if __name__ == "__main__":
+    main()

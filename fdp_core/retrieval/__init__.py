@@ -1,0 +1,1 @@
+"""Photographs in, ranked photographs out: images and geometry, trunk features, systems, the index."""

@@ -1,0 +1,274 @@
+"""Trunk features of whole galleries, computed once: the trunk is frozen, the input deterministic (B7)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fdp_core.backbones import STRIDE
+from fdp_core.datasets.images import CorruptImage, open_image
+from fdp_core.files import sha256_file
+from fdp_core.retrieval import geometry
+from fdp_core.retrieval.feature_cache import RowCache
+
+_FORMAT = 1
+
+
+class CorruptPhotographs(UserWarning):
+    """Some photographs could not be read; the warning names each of them."""
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """Trunk features of a gallery.
+
+    Attributes:
+        array: [N, C, G, G] float16, in the gallery's order; rows with ``ok`` False hold zeros.
+        ok: [N] bool, False where a photograph could not be read.
+        errors: (photograph id, reason) of each of those.
+        geometries: N transforms from image pixels to the square input; None where not ok.
+        ids: N photograph ids.
+        computed: how many rows this call computed (the others came from the cache).
+        seconds: wall time of computing them, reading and decoding of the photographs included.
+    """
+
+    array: np.ndarray
+    ok: np.ndarray
+    errors: tuple[tuple[str, str], ...]
+    geometries: tuple[Any, ...]
+    ids: tuple[str, ...]
+    image_size: int
+    fit: str
+    weights_hash: str
+    folder: Path | None
+    computed: int
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, rows: np.ndarray, device: str | torch.device = "cpu") -> torch.Tensor:
+        """Read rows as a tensor.
+
+        Args:
+            rows: [B] integers (or a slice).
+            device: where the tensor goes.
+
+        Returns:
+            [B, C, G, G] float32.
+        """
+        return torch.from_numpy(np.array(self.array[rows])).to(device).float()
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Features [B, C, G, G] float16 on the CPU of some photographs: ``rows`` [B] of the gallery."""
+
+    rows: list[int]
+    features: np.ndarray
+    geometries: list[Any]
+    errors: list[tuple[int, str]]
+
+
+def error_report(errors: tuple[tuple[str, str], ...] | list[tuple[str, str]]) -> str:
+    """Return one line a photograph that could not be read, under a line with their number."""
+    lines = [f"{len(errors)} photograph(s) could not be read and were left out:"]
+    return "\n".join(lines + [f"  {name}: {reason}" for name, reason in errors])
+
+
+def device_of(backbone: Any) -> torch.device:
+    """Return where a module computes: its ``device``, else its first parameter's, else the CPU."""
+    if hasattr(backbone, "device"):
+        return torch.device(backbone.device)
+    parameters = backbone.parameters() if hasattr(backbone, "parameters") else ()
+    return next((p.device for p in parameters), torch.device("cpu"))
+
+
+def reason_of(error: CorruptImage) -> str:
+    """Return why a photograph cannot be read, without its folders: reports end up in notebooks."""
+    return error.reason.replace(error.path, os.path.basename(error.path))
+
+
+def _read(photo: Any, size: int, fit: str) -> tuple[np.ndarray, Any] | str:
+    """Return (square uint8 image [S, S, 3], geometry), or the reason why there is none."""
+    try:
+        return geometry.fit_image(open_image(photo.path), size, mode=fit)
+    except CorruptImage as error:
+        return reason_of(error)
+
+
+def stream_features(
+    backbone: Any,
+    photos: tuple[Any, ...],
+    image_size: int = 640,
+    fit: str = "letterbox",
+    batch_size: int = 8,
+    rows: list[int] | None = None,
+    progress: bool = True,
+    folded: bool = False,
+) -> Iterator[Chunk]:
+    """Compute trunk features batch after batch without keeping them; the next batch is decoded meanwhile.
+
+    Args:
+        backbone: a :class:`fdp_core.backbones.Backbone`.
+        photos: the photographs.
+        image_size: side S of the square input, pixels.
+        fit: how a photograph becomes a square, as in :func:`fdp_core.retrieval.geometry.fit_image`.
+        batch_size: photographs at once.
+        rows: only these rows; None for all.
+        progress: show a progress bar.
+        folded: compute with BatchNorm folded into the convolutions (:mod:`fdp_core.retrieval.fast_trunk`): faster on a
+            CPU, other last digits.
+
+    Yields:
+        One :class:`Chunk` a batch; photographs that cannot be read stand in its ``errors`` instead of its
+        ``rows``. Features are rounded to float16 as in the cache, so that a number does not depend on whether
+        there is one.
+    """
+    from tqdm import tqdm
+
+    rows = list(range(len(photos))) if rows is None else list(rows)
+    batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    device = device_of(backbone)
+    run = _folded_trunk(backbone) if folded and rows else backbone.trunk
+    with ThreadPoolExecutor(1) as reader, tqdm(total=len(rows), disable=not progress, desc="features") as bar:
+
+        def submit(batch: list[int]) -> Any:
+            return reader.submit(lambda: [_read(photos[row], image_size, fit) for row in batch])
+
+        ahead = submit(batches[0]) if batches else None
+        for number, batch in enumerate(batches):
+            read = ahead.result()
+            ahead = submit(batches[number + 1]) if number + 1 < len(batches) else None
+            good = [(row, item) for row, item in zip(batch, read) if not isinstance(item, str)]
+            errors = [(row, item) for row, item in zip(batch, read) if isinstance(item, str)]
+            features = np.zeros((0,), np.float16)
+            if good:
+                pixels = torch.from_numpy(np.stack([item[0] for _, item in good])).to(device)
+                with torch.inference_mode():
+                    features = run(backbone.normalise(pixels)).half().cpu().numpy()
+                finite = np.isfinite(features).reshape(len(good), -1).all(axis=1)
+                reason = "its features overflow half precision"
+                errors += [(row, reason) for (row, _), fine in zip(good, finite) if not fine]
+                good, features = [pair for pair, fine in zip(good, finite) if fine], features[finite]
+            bar.update(len(batch))
+            yield Chunk([row for row, _ in good], features, [item[1] for _, item in good], errors)
+
+
+def _folded_trunk(backbone: Any) -> Any:
+    from fdp_core.retrieval.fast_trunk import FastTrunk
+
+    trunk = FastTrunk(backbone.clip)
+    return lambda images: trunk(images)[-1].contiguous()
+
+
+def _content(photo: Any) -> str:
+    """Return the sha256 of a photograph's file; a file that cannot be read gets a name that fits no other."""
+    try:
+        return sha256_file(photo.path)
+    except OSError:
+        return f"unreadable:{photo.id}"
+
+
+def _in_memory(shape: tuple[int, ...]) -> np.ndarray:
+    """Return zeros [N, C, G, G] float16, or say beforehand that the machine has no room for them."""
+    size = int(np.prod(shape)) * 2
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else size
+    if size > total:
+        raise MemoryError(
+            f"The features of {shape[0]} photographs need {size / 1e9:.1f} GB, this machine has "
+            f"{total / 1e9:.1f} GB of memory. Pass cache_dir to keep them on disk."
+        )
+    return np.zeros(shape, np.float16)
+
+
+def trunk_features(
+    backbone: Any,
+    gallery: Any,
+    image_size: int = 640,
+    fit: str = "letterbox",
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+    batch_size: int = 8,
+    folded: bool = False,
+) -> FeatureStore:
+    """Compute, or take from the cache, the frozen trunk's features of every photograph of a gallery.
+
+    The cache's key is the weights' hash, the image size, the fit and the content of every file, so no changed
+    input can be served from it; rows that another store of the same trunk holds are copied. Photographs that
+    cannot be read are skipped, named in a warning at the end, and tried again by the next call.
+
+    Args:
+        backbone: a :class:`fdp_core.backbones.Backbone`; its ``weights_hash`` names the trunk.
+        gallery: a :class:`fdp_core.datasets.Gallery`.
+        image_size: side S of the square input, pixels.
+        fit: how a photograph becomes a square, as in :func:`fdp_core.retrieval.geometry.fit_image`.
+        cache_dir: folder of the cache; None keeps the features in memory.
+        progress: show a progress bar.
+        batch_size: photographs at once.
+        folded: as in :func:`stream_features`; the cache does not tell such rows from others, which agree with them up
+            to the rounding to half precision.
+
+    Returns:
+        A :class:`FeatureStore`; its array is a read-only memory map where there is a cache.
+
+    Raises:
+        NoSpace: the disk cannot hold the cache.
+        MemoryError: there is no cache and the features exceed the machine's memory.
+
+    Source: defect B7.
+    """
+    photos, count = gallery.photos, len(gallery.photos)
+    start, computed = time.perf_counter(), 0
+    cell = (backbone.width, image_size // STRIDE, image_size // STRIDE)
+    geometries: list[Any] = [None] * count
+    errors: list[tuple[str, str]] = []
+    if cache_dir is None or count == 0:
+        cache, array, todo = None, _in_memory((count, *cell)), list(range(count))
+    else:
+        contents = [_content(photo) for photo in photos]
+        meta = {
+            "format": _FORMAT,
+            "weights_hash": backbone.weights_hash,
+            "image_size": image_size,
+            "fit": fit,
+        }
+        cache = RowCache(Path(cache_dir).expanduser().absolute(), {**meta, "shape": list(cell), "contents": contents})
+        array, todo = cache.array(), [row for row in range(count) if row not in cache.done]
+        for row, entry in cache.done.items():
+            geometries[row] = geometry.Geometry(**entry)
+    for chunk in stream_features(backbone, photos, image_size, fit, batch_size, todo, progress and bool(todo), folded):
+        for place, row in enumerate(chunk.rows):
+            geometries[row] = chunk.geometries[place]
+            if cache is None:
+                array[row] = chunk.features[place]
+        if cache is not None and chunk.rows:
+            entries = [dataclasses.asdict(transform) for transform in chunk.geometries]
+            cache.keep(chunk.rows, [block.tobytes() for block in chunk.features], entries)
+        computed += len(chunk.rows)
+        errors += [(photos[row].id, reason) for row, reason in chunk.errors]
+    if errors:
+        warnings.warn(error_report(errors), CorruptPhotographs, stacklevel=2)
+    return FeatureStore(
+        array=array,
+        ok=np.array([transform is not None for transform in geometries], bool),
+        errors=tuple(errors),
+        geometries=tuple(geometries),
+        ids=tuple(photo.id for photo in photos),
+        image_size=image_size,
+        fit=fit,
+        weights_hash=backbone.weights_hash,
+        folder=None if cache is None else cache.folder,
+        computed=computed,
+        seconds=time.perf_counter() - start if computed else 0.0,
+    )

@@ -1,0 +1,371 @@
+"""One run of the ablation grid: train a row from cached features, measure it on several sets, make one record for each.
+
+The long command that runs all of them is ``benchmarks/ablations.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+
+from fdp_core import distract, prompt, words
+from fdp_core.config import Config
+from fdp_core.evaluation import metrics, results
+from fdp_core.evaluation.report import evaluate, kind_groups
+from fdp_core.model import FDP
+from fdp_core.retrieval import geometry
+from fdp_core.retrieval.features import FeatureStore, trunk_features
+from fdp_core.studies.ablation_grid import FULL, REPLACED, Row, config_hash, identity_of
+from fdp_core.training import loop, samples
+
+# What the ablations measure: photographs behind another text map, and words told apart from words that look alike.
+
+MAPS = ("annotated", "shuffled", "even")  # text maps that take the place of the localiser's, at test time only
+_SURE = 20.0  # a text logit with σ = 1 in float32: no cell is held back
+
+
+@torch.inference_mode()
+def vectors(model: FDP, store: FeatureStore, maps: np.ndarray | None = None, batch: int = 8) -> np.ndarray:
+    """Encode a gallery from its features.
+
+    Args:
+        model: in eval mode.
+        store: features of N photographs.
+        maps: [N, G, G] float, text logits in place of the localiser's, or None.
+        batch: photographs at once.
+
+    Returns:
+        [N, D] float32, unit norm; NaN where a photograph could not be read.
+    """
+    if model.config.shift_heads == "released_order":
+        batch = 1  # as the released code tests: in larger batches it would mix photographs up (B1)
+    encoded = np.full((len(store), model.backbone.embed_dim), np.nan, np.float32)
+    good = np.flatnonzero(store.ok)
+    for rows in (good[i : i + batch] for i in range(0, len(good), batch)):
+        given = None if maps is None else torch.from_numpy(maps[rows])
+        encoded[rows] = model.encode_features(store.batch(rows), given)["image"].cpu().numpy()
+    return encoded
+
+
+@torch.inference_mode()
+def text_maps(how: str, model: FDP, gallery: Any, store: FeatureStore, seed: int = 0) -> np.ndarray:
+    """Make text maps for the experiment "an accurate localiser against a random one".
+
+    Args:
+        how: "learned", the localiser's own; "annotated", what it was taught to say, drawn from the photograph's
+            own polygons; "shuffled", its own values at random cells; "even", the same everywhere, so no shift.
+        model: in eval mode.
+        gallery: N photographs, with words for "annotated".
+        store: their features.
+        seed: of the shuffling.
+
+    Returns:
+        [N, G, G] float32, logits; zeros for photographs that could not be read.
+
+    Raises:
+        ValueError: ``how`` is unknown, or "annotated" is asked of photographs without polygons.
+
+    Source: method.md, section 8, first experiment (1).
+    """
+    grid, settings = store.array.shape[-1], model.config
+    maps = np.zeros((len(store), grid, grid), np.float32)
+    good = np.flatnonzero(store.ok)
+    if how == "annotated":
+        if not any(photo.words for photo in gallery.photos):
+            raise ValueError(f"{gallery.name} annotates no words: there is no map to draw from it.")
+        for row in good:
+            drawn = (gallery.photos[row].words, store.geometries[row], grid)
+            share, _ = geometry.target_maps(*drawn, settings.shrink_ratio, settings.target_pool)
+            share = share.clip(0.01, 0.99)
+            maps[row] = np.log(share / (1 - share))
+    elif how == "even":
+        maps[good] = _SURE
+    elif how in ("learned", "shuffled"):
+        for rows in (good[i : i + 8] for i in range(0, len(good), 8)):
+            maps[rows] = model.localise(store.batch(rows)).cpu().numpy()
+        if how == "shuffled":
+            flat = maps.reshape(len(maps), -1)
+            maps = np.random.default_rng(seed).permuted(flat, axis=1).reshape(maps.shape)
+    else:
+        raise ValueError(f"Text map is {how!r}; expected 'learned' or one of {', '.join(MAPS)}.")
+    return maps
+
+
+@torch.inference_mode()
+def pool_room(model: FDP, store: FeatureStore, maps: np.ndarray, count: int = 40) -> dict[str, float]:
+    """Measure how much room the attention pool leaves to a shift: one as small as the pool's own gaps changes nothing.
+
+    Args:
+        model: in eval mode, with a shift.
+        store: features; the first ``count`` readable photographs serve.
+        maps: [N, G, G] float, text logits that the shift is made of.
+        count: how many.
+
+    Returns:
+        ``largest``, the mean over photographs and heads of the largest attention weight without a shift, 0-1; ``gap``,
+        the median gap between the two largest attention logits, nats, at most what float32 can tell, some 87;
+        ``span``, the mean over photographs of the shift's largest value less its smallest, nats; ``fixed``, the share
+        of photographs and heads whose gap exceeds the photograph's span: this map cannot change their winner.
+
+    Raises:
+        ValueError: the model has no shift.
+    """
+    if model.config.shift == "off":
+        raise ValueError("The model has no attention shift (Config.shift is 'off'): nothing to hold against its gaps.")
+    rows = np.flatnonzero(store.ok)[:count]
+    features = store.batch(rows)
+    even = torch.full((len(features), *features.shape[2:]), _SURE)
+    two = model.encode_features(features, even)["attention"].topk(2, dim=-1).values  # [N, H, 2]
+    logs = two.clamp(min=torch.finfo(two.dtype).tiny).log()
+    gap = logs[..., 0] - logs[..., 1]
+    shift = model.encode_features(features, torch.from_numpy(maps[rows]))["shift"]
+    span = shift.amax(dim=-1) - shift.amin(dim=-1)
+    return {
+        "largest": float(two[..., 0].mean()),
+        "gap": float(gap.median()),
+        "span": float(span.mean()),
+        "fixed": float((gap > span[:, None]).float().mean()),
+    }
+
+
+def map_quality(maps: np.ndarray, annotated: np.ndarray) -> dict[str, float] | None:
+    """Measure how well a map ranks cells with text above cells without: the area under the ROC curve, 0.5 by chance.
+
+    Args:
+        maps: [N, G, G] float, text logits.
+        annotated: [N, G, G] float, the logits of :func:`text_maps` for "annotated"; above its lowest value is text.
+
+    Returns:
+        ``mean`` over the photographs that hold cells of both kinds, ``from`` and ``to`` of its 95 % interval over them;
+        None without such photographs.
+    """
+    inside = annotated > annotated.min()
+    both = [row for row, cells in enumerate(inside) if cells.any() and not cells.all()]
+    areas = np.array([roc_auc_score(inside[row].ravel(), maps[row].ravel()) for row in both])
+    if not len(areas):
+        return None
+    low, high = metrics.bootstrap_interval(areas)
+    return {"mean": float(areas.mean()), "from": low, "to": high}
+
+
+@torch.inference_mode()
+def told_apart(model: FDP, encoded: np.ndarray, gallery: Any, queries: Any, candidates: int = 5) -> np.ndarray:
+    """Measure whether a photograph is nearer to its word than to words that look alike.
+
+    Args:
+        model: encodes the words.
+        encoded: [N, D], the photographs; NaN rows count as wrong.
+        gallery: their words are no distractors of one another.
+        queries: Q texts and their [Q, N] relevance.
+        candidates: the word itself and at most so many less one of the nearest words of the lexicon.
+
+    Returns:
+        [Q] float, the share of a query's photographs that prefer it to all its distractors; NaN without distractors.
+
+    Source: method.md, section 8, first experiment (3).
+    """
+    lent = [word for word in words.english_words()[: loop.LEXICON_SIZE] if len(word) >= words.MIN_LENGTH]
+    inside = [{words.fold(word.text) for word in photo.words} for photo in gallery.photos]
+    barred = [set().union(*(inside[n] for n in np.flatnonzero(row))) for row in queries.relevant]
+    chosen = distract.Distractors(lent, queries.texts, candidates).sample(list(queries.texts), barred, "told apart")
+    texts = model.encode_queries(chosen.flat()).cpu().numpy().reshape(len(queries), candidates, -1)
+    share = np.full(len(queries), np.nan)
+    for row, valid in enumerate(chosen.valid.numpy()):
+        if valid.sum() > 1:
+            cosine = encoded[queries.relevant[row]] @ texts[row][valid].T
+            share[row] = (cosine[:, :1] > cosine[:, 1:]).all(axis=1).mean()
+    return share
+
+
+class Encoded:
+    """A gallery that is encoded already, as a system for :func:`fdp_core.evaluation.report.evaluate`."""
+
+    def __init__(self, name: str, rows: np.ndarray, model: FDP) -> None:
+        self.name, self.rows, self.model = name, rows, model
+
+    def encode_gallery(self, gallery: Any) -> np.ndarray:
+        return self.rows
+
+    def encode_queries(self, texts: list[str]) -> np.ndarray:
+        with torch.inference_mode():
+            return self.model.encode_queries(texts).cpu().numpy()
+
+
+_TELLING = ("everything", "training", "distracted queries")
+_LOOKING = ("everything", "localiser")
+
+
+@dataclass
+class Lab:
+    """What all runs share: backbone, training photographs, the sets to measure on, caches.
+
+    Attributes:
+        backbone: a frozen :class:`fdp_core.backbones.Backbone`.
+        lessons: training galleries.
+        sets: name -> (gallery, queries).
+        cache_dir: folder of the trunk's features; None keeps them in memory.
+        progress: show progress bars.
+    """
+
+    backbone: Any
+    lessons: Sequence[Any]
+    sets: dict[str, tuple[Any, Any]]
+    cache_dir: Path | None = None
+    progress: bool = False
+    _stores: dict[Any, FeatureStore] = field(default_factory=dict)
+    _starts: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    _kinds: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def store(self, gallery: Any, settings: Config) -> FeatureStore:
+        """Return the trunk's features of a gallery at the settings' size and fit."""
+        key = (gallery.name, gallery.split, settings.image_size, settings.fit)
+        if key not in self._stores:
+            self._stores[key] = trunk_features(
+                self.backbone, gallery, settings.image_size, settings.fit, self.cache_dir, self.progress
+            )
+        return self._stores[key]
+
+    def model(self, settings: Config) -> FDP:
+        """Return an untrained model with its clusters."""
+        with warnings.catch_warnings():  # chapter 03 shows how the anchors fall
+            warnings.simplefilter("ignore", UserWarning)
+            return FDP(self.backbone, settings, words.frequent_words(words.count_words(self.lessons)))
+
+    def kinds(self, name: str) -> np.ndarray:
+        """Return one split of a set's queries into function (0) and content (1) for all rows alike: int [Q]."""
+        if name not in self._kinds:
+            self._kinds[name] = self.model(Config()).kinds_of(self.sets[name][1].texts).numpy()
+        return self._kinds[name]
+
+    def facts(self) -> dict[str, str]:
+        """Return what every record of this lab has in common: backbone, its weights, the training photographs."""
+        told = "+".join(f"{lesson.name}/{lesson.split}" for lesson in self.lessons)
+        digest = hashlib.sha256("".join(lesson.manifest_hash for lesson in self.lessons).encode()).hexdigest()
+        weights = self.backbone.weights_hash
+        return {"backbone": self.backbone.name, "weights_hash": weights, "train_set": told, "train_hash": digest[:16]}
+
+
+def trained(lab: Lab, settings: Config) -> tuple[FDP, Any]:
+    """Train one model; it is, to the bit, what :func:`fdp_core.training.loop.train` gives.
+
+    Args:
+        lab: what all runs share.
+        settings: all switches; ``epochs`` 0 trains nothing.
+
+    Returns:
+        (the model in eval mode, its history or None).
+    """
+    model = lab.model(settings).eval()
+    if settings.epochs == 0:
+        return model, None
+    released = settings.validation_share == 0  # the released code learns dictionary words only
+    dictionary = words.english_words() if released else None
+    stores = [lab.store(lesson, settings) for lesson in lab.lessons]
+    recipe = settings
+    if model.prompt is not None and settings.prompt_start == "neutral":
+        # Neutral contexts cost as much as half an epoch and are the same for all rows of a seed: made once.
+        data = samples.build(lab.lessons, stores, settings, dictionary)
+        kept = set(data.split(settings.validation_share, settings.seed)[0])
+        learned = [word for image, word in data.samples if image in kept]
+        lengths = (settings.prompts, settings.context_function, settings.context_content)
+        key = (*lengths, settings.seed, *sorted(set(learned)))
+        if key not in lab._starts:
+            prompt.start_neutral(model.prompt, lab.backbone, learned, seed=settings.seed)
+            lab._starts[key] = {name: value.clone() for name, value in model.prompt.state_dict().items()}
+        model.prompt.load_state_dict(lab._starts[key])
+        recipe = settings.replace(prompt_start="random")  # leaves the contexts as they are
+    history = loop.train(model, lab.lessons, recipe, progress=lab.progress, stores=stores, dictionary=dictionary)
+    return model, history
+
+
+def measure(lab: Lab, model: FDP, name: str, part: str = "everything", text_map: str = "learned") -> dict[str, Any]:
+    """Measure a model on one set: ``mAP`` and groups in per cent, each query's AP in per mille; words told apart and
+    the quality of the text map only for rows about those parts, since they cost as much again."""
+    gallery, queries = lab.sets[name]
+    store = lab.store(gallery, model.config)
+    maps = None if text_map == "learned" else text_maps(text_map, model, gallery, store, model.config.seed)
+    encoded = vectors(model, store, maps)
+    report = evaluate(Encoded(text_map, encoded, model), gallery, queries, kinds=lab.kinds(name))
+    apart, quality = None, None
+    if part in _TELLING and text_map == "learned":
+        apart = told_apart(model, encoded, gallery, queries)
+        apart = [None if np.isnan(value) else round(1000 * float(value)) for value in apart]
+    looks = model.config.shift == "replace" or part in _LOOKING and model.config.shift != "off"
+    if looks and any(photo.words for photo in gallery.photos):
+        looked = text_maps("learned", model, gallery, store) if maps is None else maps
+        quality = map_quality(looked, text_maps("annotated", model, gallery, store))
+    members = dict(queries.groups) or kind_groups(lab.kinds(name))
+    return {
+        "set": gallery.name,
+        "split": gallery.split,
+        "manifest_hash": gallery.manifest_hash,
+        "images": len(gallery),
+        "map": text_map,
+        "map_auc": quality,
+        "mAP": 100 * report.mean_ap,
+        "groups": {group: 100 * value["mean"] for group, value in report.groups.items()},
+        "members": {group: "".join("01"[int(on)] for on in member) for group, member in members.items()},
+        "ap": [round(1000 * float(value)) for value in report.ap],
+        "told_apart": apart,
+    }
+
+
+def identity(lab: Lab, settings: Config, name: str, text_map: str = "learned") -> tuple[str, ...]:
+    """Return what tells a run from all others: configuration with its seed, weights, lessons, set, text map."""
+    facts, gallery = lab.facts(), lab.sets[name][0]
+    where = (gallery.name, gallery.split, gallery.manifest_hash, text_map)
+    return (config_hash(settings), facts["weights_hash"], facts["train_hash"], *where)
+
+
+def maps_of(row: Row) -> tuple[str, ...]:
+    """Return the text maps that a row is measured with: the full model, and the shift that leaves all to the map, with
+    all of them, others with their own."""
+    return ("learned", *MAPS) if row.name in (FULL, REPLACED) else ("learned",)
+
+
+def run(lab: Lab, row: Row, seed: int = 0, known: Iterable[dict[str, Any]] = (), **recipe: Any) -> list[dict[str, Any]]:
+    """Train one row with one seed and measure it on every set of the lab for which there is no record.
+
+    Args:
+        lab: what all runs share.
+        row: of :data:`fdp_core.studies.ablation_grid.GRID`.
+        seed: of everything random.
+        known: records; where they hold all that would be measured, nothing is trained.
+        recipe: changes to :data:`fdp_core.studies.ablation_grid.RECIPE`.
+
+    Returns:
+        The new records, one for each set and text map.
+    """
+    settings = row.config(seed, **recipe)
+    have = {identity_of(record) for record in known}
+    wanted = [(name, how) for name in lab.sets for how in maps_of(row)]
+    wanted = [(name, how) for name, how in wanted if identity(lab, settings, name, how) not in have]
+    if not wanted:
+        return []
+    begin = time.process_time()
+    model, history = trained(lab, settings)
+    spent = time.process_time() - begin
+    scale = float(model.shift.scale.detach()) if settings.shift != "off" else None
+    held_out = [100 * line["validation_map"] for line in history.epochs if line["validation_map"]] if history else []
+    common = {
+        "row": row.name,
+        "seed": seed,
+        "changes": {**row.changes, **recipe},
+        "config_hash": config_hash(settings),
+        **lab.facts(),
+        "held_out_mAP": max(held_out, default=None),
+        "steps": len(history.steps) if history else 0,
+        "shift_scale": scale,
+        "train_cpu_seconds": round(spent, 1),
+        **results.circumstances(lab.backbone.device),
+    }
+    return [{**common, **measure(lab, model, name, row.part, how)} for name, how in wanted]

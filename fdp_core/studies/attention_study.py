@@ -1,0 +1,228 @@
+"""Where the attention pool looks, before and after the shift, held against where text is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fdp_core import attention, focus
+from fdp_core.datasets import Word
+from fdp_core.retrieval import geometry
+
+_BATCH = 16  # photographs at once: bounds the memory of their tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What the pool saw in N photographs with legible text, and where that text is; cells row by row, G * G of them.
+
+    Attributes:
+        photos: N photographs (``datasets.Photo``), and ``rows`` N, where they stand in the gallery.
+        placed: N transforms from their pixels to the square input.
+        text: float32 [N, G*G] in 0..1, the share of each cell that legible words cover.
+        inside: float32 [N, G*G] in 0..1, the share of each cell that the photograph covers; the rest is its bars.
+        judged: bool [N, G*G], cells on the photograph without illegible text: there the text map can be right or wrong.
+        own: logits of CLIP's own pool, positions resized in two dimensions, nats, float [N, H, L].
+        trained: the same with FDP's trained positions, before the shift, float [N, H, L].
+        text_logits: the localiser's map S, float [N, G, G].
+    """
+
+    photos: tuple[Any, ...]
+    rows: tuple[int, ...]
+    placed: tuple[Any, ...]
+    text: np.ndarray
+    inside: np.ndarray
+    judged: np.ndarray
+    own: Tensor
+    trained: Tensor
+    text_logits: Tensor
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    @property
+    def area(self) -> np.ndarray:
+        """Share of the input that legible text covers, float [N] in 0..1: what a pool that does not look gets."""
+        return self.text.mean(axis=1, dtype=np.float64)
+
+
+def spread_rows(count: int, wanted: int) -> list[int]:
+    """Choose ``wanted`` of ``count`` rows evenly, the first and the last among them; 0 or enough means all.
+
+    Raises:
+        ValueError: ``wanted`` is negative.
+    """
+    if wanted < 0:
+        raise ValueError(f"photographs is {wanted}; expected 0 (all) or more.")
+    if wanted == 0 or wanted >= count:
+        return list(range(count))
+    return sorted(set(np.linspace(0, count - 1, wanted).round().astype(int).tolist()))
+
+
+def cells_of(photo: Any, placed: Any, grid: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Say of each cell of a photograph how much text and how much photograph it holds, and whether it is judged.
+
+    Args:
+        photo: a ``datasets.Photo``; its words' whole polygons count, not shrunk ones.
+        placed: its :class:`fdp_core.retrieval.geometry.Geometry`.
+        grid: G.
+
+    Returns:
+        (text, inside, judged) as in :class:`Looks`, [G*G] each.
+    """
+    text, illegible = geometry.target_maps(photo.words, placed, grid, shrink=1.0)
+    frame = [[0, 0], [placed.width, 0], [placed.width, placed.height], [0, placed.height]]
+    outline = Word("photograph", np.array(frame, np.float32))  # a polygon like any other: its cells are counted alike
+    inside, _ = geometry.target_maps([outline], placed, grid, shrink=1.0)
+    return text.ravel(), inside.ravel(), ((inside > 0.5) & ~illegible).ravel()
+
+
+@torch.no_grad()
+def look(model: Any, gallery: Any, store: Any) -> Looks:
+    """Run both pools and the localiser over the readable photographs that hold legible text.
+
+    Args:
+        model: a :class:`fdp_core.model.FDP`.
+        gallery: N photographs.
+        store: their trunk features (:func:`fdp_core.retrieval.features.trunk_features`), at the model's input size.
+
+    Raises:
+        ValueError: none of the photographs has a word with a polygon on the canvas.
+    """
+    pool, device, grid = model.backbone.pool, model.backbone.device, store.array.shape[-1]
+    rows, cells = [], []
+    for row, photo in enumerate(gallery.photos):
+        if store.ok[row]:
+            found = cells_of(photo, store.geometries[row], grid)
+            if found[0].any():
+                rows.append(row)
+                cells.append(found)
+    if not rows:
+        raise ValueError(
+            f"None of the {len(gallery)} photographs of {gallery.name} has a legible word with a polygon. This "
+            "measurement needs words that are outlined: take mini, svt, ic15 or another set with polygons."
+        )
+    tables = [
+        attention.resize_positions(table, grid, how)
+        for table, how in ((pool.positional_embedding, "2d"), (model.positions, model.config.position_resize))
+    ]
+    own, trained, text_logits = [], [], []
+    for start in range(0, len(rows), _BATCH):
+        features = store.batch(np.array(rows[start : start + _BATCH]), device)
+        for table, kept in zip(tables, (own, trained)):
+            kept.append(attention.pool_logits(attention.tokens(features, table), pool).cpu())
+        text_logits.append(model.localise(features).cpu())
+    text, inside, judged = (np.stack(column) for column in zip(*cells))
+    return Looks(
+        photos=tuple(gallery.photos[row] for row in rows),
+        rows=tuple(rows),
+        placed=tuple(store.geometries[row] for row in rows),
+        text=text,
+        inside=inside,
+        judged=judged,
+        own=torch.cat(own),
+        trained=torch.cat(trained),
+        text_logits=torch.cat(text_logits),
+    )
+
+
+@torch.no_grad()
+def attend(logits: Tensor, text_logits: Tensor | None = None, shift: Any = None) -> np.ndarray:
+    """Turn the pool's logits [N, H, L] into attention, float64 [N, H, L], shifted by a text map where one is given.
+
+    Args:
+        logits: ``Looks.own`` or ``Looks.trained``.
+        text_logits: a text map, float [N, G, G]; None for no shift.
+        shift: the :class:`fdp_core.focus.AttentionShift` that turns the map into M; needed where a map is given.
+
+    Raises:
+        ValueError: a map without a shift.
+
+    Source: FDP section 3.2 (dynamic attention shift).
+    """
+    logits = logits.double()  # a gate drives weights far below what single precision can hold
+    if text_logits is not None:
+        if shift is None:
+            raise ValueError("A text map needs a shift: pass model.shift or a focus.AttentionShift.")
+        bias = shift(text_logits.to(next(iter(shift.state_dict().values()), text_logits).device))
+        if bias is not None:
+            logits = shift.own * logits + bias.detach().cpu().double()[:, None]
+    return logits.softmax(dim=-1).numpy()
+
+
+@torch.no_grad()
+def vectors(model: Any, store: Any, rows: list[int], text_logits: Tensor, shift: Any) -> np.ndarray:
+    """Encode photographs as FDP does, but with another text map or another shift.
+
+    Args:
+        model: a :class:`fdp_core.model.FDP`; its pool, positions and probe are used.
+        store: trunk features.
+        rows: which of them, N.
+        text_logits: the text maps of these, float [N, G, G].
+        shift: a :class:`fdp_core.focus.AttentionShift`.
+
+    Returns:
+        Unit vectors, float32 [N, D].
+    """
+    positions = attention.resize_positions(model.positions, store.array.shape[-1], model.config.position_resize)
+    out = []
+    for start in range(0, len(rows), _BATCH):
+        part = slice(start, start + _BATCH)
+        x = attention.tokens(store.batch(np.array(rows[part]), model.backbone.device), positions)
+        bias = shift.to(x.device)(text_logits[part].to(x))
+        bias = None if bias is None else bias[:, None]
+        pooled, _ = attention.attention_pool(x, model.backbone.pool, bias, shift.own)
+        image = pooled if model.probe is None else pooled + model.probe(pooled, x)
+        out.append(torch.nn.functional.normalize(image, dim=-1).cpu())
+    return torch.cat(out).numpy()
+
+
+def strength(how: str, scale: float) -> focus.AttentionShift:
+    """Return a shift of the given form with a fixed scale, 0 or more, for experiments with its strength."""
+    return focus.AttentionShift(how, scale, learnable=False)
+
+
+def share_on(weights: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Return which share of the attention falls on the marked part of the cells: float [N, H] in 0..1.
+
+    The mean token is no place, so shares are taken among the cells.
+
+    Args:
+        weights: attention [N, H, L], the mean token first.
+        cells: float [N, G*G] in 0..1, how much of each cell is marked, such as ``Looks.text``.
+    """
+    places = weights[..., 1:]
+    return np.einsum("nhc,nc->nh", places, cells) / np.maximum(places.sum(axis=-1), 1e-300)
+
+
+def composition(looks: Looks, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what each head's attention falls on, mean over the photographs, in shares of 1: name -> float [H]."""
+    spent = {
+        "legible text": np.einsum("nhc,nc->nh", weights[..., 1:], looks.text),
+        "elsewhere on the photograph": np.einsum("nhc,nc->nh", weights[..., 1:], looks.inside - looks.text),
+        "bars": np.einsum("nhc,nc->nh", weights[..., 1:], 1 - looks.inside),
+        "mean token": weights[..., 0],
+    }
+    return {name: share.mean(axis=0) for name, share in spent.items()}
+
+
+def effective_cells(weights: np.ndarray) -> np.ndarray:
+    """Return over how many tokens attention is spread, the exponential of its entropy: float [N, H] in 1..L."""
+    return np.exp(-(weights * np.log(np.maximum(weights, 1e-300))).sum(axis=-1))
+
+
+def largest(change: np.ndarray, count: int) -> tuple[list[int], list[int]]:
+    """Choose photographs by rule: rows of the largest gains and of the largest losses, the first of equals first.
+
+    Args:
+        change: float [N].
+        count: how many of each, at most; only real gains (> 0) and losses (< 0).
+    """
+    order = np.argsort(-change, kind="stable")
+    gains = [int(i) for i in order[:count] if change[i] > 0]
+    order = np.argsort(change, kind="stable")
+    return gains, [int(i) for i in order[:count] if change[i] < 0]

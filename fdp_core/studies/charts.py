@@ -1,0 +1,292 @@
+"""Figures and tables of numbers, never told apart by colour alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fdp_core.studies.figure_style import BLACK, BLUE, DASHES, ORANGE, PALETTE, SKY, figure_style
+
+
+def loss_curves(history: Iterable[dict[str, Any]], terms: Sequence[str] | None = None, smooth: int = 1) -> Figure:
+    """Draw the named terms of the loss over the steps and, where there was one, the validation beside them.
+
+    Args:
+        history: a :class:`fdp_core.training.state.History`, or dicts with ``step`` and terms.
+        terms: which; None for every number of the steps but counters, seconds and learning rates.
+        smooth: length of a running mean, steps.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: there is nothing to draw, or a term is not in the history.
+    """
+    rows = list(history)
+    steps = [row for row in rows if row.get("kind", "step") == "step"]
+    checks = [row for row in rows if row.get("validation_map") is not None]
+    known = {key: 0 for row in steps for key, value in row.items() if _is_term(key, value)}
+    terms = list(known) if terms is None else list(terms)
+    if not terms:
+        raise ValueError("Nothing to draw: the history has no loss terms.")
+    if unknown := [term for term in terms if term not in known]:
+        raise ValueError(f"The history has no term {unknown[0]!r}; it has {', '.join(known)}.")
+    with figure_style():
+        panels = 2 if checks else 1
+        fig, axs = plt.subplots(1, panels, figsize=(5 * panels, 3.4), squeeze=False, layout="constrained")
+        ax = axs[0, 0]
+        for number, term in enumerate(terms):
+            points = [(row.get("step", at), row[term]) for at, row in enumerate(steps) if term in row]
+            at, values = np.array(points, float).T
+            marker = "o" if len(values) == 1 else None
+            ax.plot(at, _behind(values, smooth), label=term, linestyle=DASHES[number % len(DASHES)], marker=marker)
+        ax.set(xlabel="step", ylabel="loss" if smooth == 1 else f"loss, mean of {smooth} steps")
+        ax.legend()
+        if checks:
+            ax, epochs = axs[0, 1], [row["epoch"] for row in checks]
+            values = [100 * row["validation_map"] for row in checks]
+            ax.plot(epochs, values, marker="o", color=BLUE)
+            best = int(np.argmax(values))
+            ax.plot(epochs[best], values[best], marker="*", markersize=14, color=ORANGE, linestyle="", label="best")
+            ax.set(xlabel="epoch", ylabel="validation mAP, %", xticks=_whole(epochs))
+            ax.legend()
+    return fig
+
+
+_PRETRAINING = {
+    "spelling_text": "letters, from the text",
+    "spelling_image": "letters, from the crop",
+    "words": "words",
+    "scenes": "whole scenes",
+    "regions": "things in scenes, by their cells",
+}
+
+
+def learning_curves(log: Sequence[dict[str, Any]], recipe: Any, smooth: int = 10) -> Figure:
+    """Draw how the pre-training of a compact CLIP went: the terms of its loss, and the crops that find their word.
+
+    Args:
+        log: its records (:func:`fdp_core.training.state.read_log`): ``step``, and of the terms those that the step has.
+        recipe: its :class:`fdp_core.mini.batches.Recipe`, which says where the phases of the curriculum begin.
+        smooth: length of a running mean, records; it begins anew with each phase, whose terms mean something else.
+
+    Returns:
+        The figure; dotted lines part the phases, letters name them, and the line below spells the letters out.
+
+    Raises:
+        ValueError: there is nothing to draw.
+    """
+    terms = [name for name in _PRETRAINING if any(name in row for row in log)]
+    if not terms:
+        raise ValueError(f"Nothing to draw: the log has none of {', '.join(_PRETRAINING)}.")
+    last = log[-1]["step"]
+    phases = _phases(recipe, last)
+    begins = [begin for begin, _ in phases]
+    right = any("accuracy" in row for row in log)
+    with figure_style():
+        panels = 2 if right else 1
+        fig, axs = plt.subplots(1, panels, figsize=(5 * panels, 3.7), squeeze=False, layout="constrained")
+        for number, name in enumerate(terms):
+            style = {"color": PALETTE[number], "linestyle": DASHES[number], "label": _PRETRAINING[name]}
+            axs[0, 0].plot(*_by_phase(log, name, begins, smooth), **style)
+        axs[0, 0].set(ylabel=f"loss, nats; mean of {smooth} records", ylim=(0, None))
+        axs[0, 0].legend()
+        if right:
+            at, share = _by_phase(log, "accuracy", begins, 1)
+            axs[0, 1].plot(at, 100 * share, ".", markersize=3, color=SKY, label="one step")
+            at, share = _by_phase(log, "accuracy", begins, smooth)
+            axs[0, 1].plot(at, 100 * share, color=BLUE, label=f"mean of {smooth} records")
+            axs[0, 1].set(ylabel="crops whose own word scores best, %", ylim=(0, 100))
+            axs[0, 1].legend(loc="lower right")
+        for ax in axs[0]:
+            ax.set(xlabel="step", xlim=(0, max(last, 1)))
+            for letter, (begin, _), end in zip("ABCDE", phases, [*begins[1:], last]):
+                if begin:
+                    ax.axvline(begin, color="#666666", linestyle=":", linewidth=1)
+                ax.text((begin + end) / 2, 1.01, letter, transform=ax.get_xaxis_transform(), ha="center", va="bottom")
+        fig.supxlabel(";  ".join(f"{letter} {name}" for letter, (_, name) in zip("ABCDE", phases)), fontsize=8)
+    return fig
+
+
+def _phases(recipe: Any, last: int) -> list[tuple[int, str]]:
+    """Return first step and name of each phase of a pre-training that got as far as step ``last``."""
+    found = [
+        (0, "texts alone"),
+        (recipe.text_steps, f"crops of {recipe.crop_height} × {recipe.crop_width} pixels"),
+        (recipe.scenes_from, "whole scenes too"),
+        (recipe.regions_from, "and the things in them, by their cells"),
+        (recipe.late_from, "mostly scenes, learning rate anew"),
+    ]
+    found.sort(key=lambda phase: phase[0])
+    return [phase for phase, after in zip(found, [*found[1:], (last + 1, "")]) if phase[0] < min(after[0], last + 1)]
+
+
+def _by_phase(log: Sequence[dict[str, Any]], name: str, begins: list[int], smooth: int) -> tuple[Any, Any]:
+    """Return steps and running means of one term; not a number, a gap in the curve, ends each phase."""
+    steps, values = [], []
+    for begin, end in zip(begins, [*begins[1:], np.inf]):
+        rows = [row for row in log if name in row and begin <= row["step"] < end]
+        steps += [*(row["step"] for row in rows), end]
+        values += [*_behind(np.array([row[name] for row in rows], float), smooth), np.nan]
+    return np.array(steps, float), np.array(values)
+
+
+def _is_term(key: str, value: Any) -> bool:
+    counter = key in ("step", "epoch", "seconds") or key.startswith("lr")
+    return not counter and isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _behind(values: np.ndarray, length: int) -> np.ndarray:
+    """Running mean over what lies behind: no value of the future, and no shorter curve."""
+    total = np.cumsum(np.insert(values, 0, 0.0))
+    ends = np.arange(1, len(values) + 1)
+    return (total[ends] - total[np.maximum(0, ends - length)]) / np.minimum(ends, length)
+
+
+def _whole(epochs: Sequence[int]) -> list[int]:
+    """Return at most some ten epochs to write at an axis."""
+    return list(epochs)[:: max(1, len(epochs) // 10)]
+
+
+def ap_bars(report: Any, count: int = 10) -> Figure:
+    """Draw the queries with the best and the worst average precision side by side.
+
+    Args:
+        report: an :class:`fdp_core.evaluation.report.Report`.
+        count: how many of each.
+
+    Returns:
+        The figure; grey lines mark the mean over all queries.
+    """
+    with figure_style():
+        height = 0.26 * min(count, len(report.texts)) + 0.9
+        fig, axs = plt.subplots(1, 2, figsize=(8, height), sharex=True, layout="constrained")
+        for ax, rows, colour, hatch, title in (
+            (axs[0], report.best(count), BLUE, None, "best queries"),
+            (axs[1], report.worst(count), ORANGE, "//", "worst queries"),
+        ):
+            names = [f"{report.texts[row]} ({int(report.relevant[row].sum())})" for row in rows]
+            places = np.arange(len(rows))
+            ax.barh(places, 100 * report.ap[rows], color=colour, hatch=hatch, edgecolor="white")
+            for place, row in zip(places, rows):
+                ax.text(
+                    min(100 * report.ap[row] + 1, 88),
+                    place,
+                    f"{100 * report.ap[row]:.0f}",
+                    va="center",
+                    fontsize=8,
+                )
+            ax.axvline(100 * report.mean_ap, color="#666666", linestyle="--", linewidth=1)
+            ax.set(xlim=(0, 100), title=title, xlabel="average precision, %", yticks=places, yticklabels=names)
+            ax.invert_yaxis()
+            ax.grid(axis="y", visible=False)
+    return fig
+
+
+def system_bars(reports: Sequence[Any], group: str | None = None) -> Figure:
+    """Draw the mAP of several systems on one set, beside it that of each group of queries.
+
+    Args:
+        reports: of the same gallery and queries.
+        group: only this group; None for all.
+
+    Returns:
+        The figure.
+    """
+    names = list(dict.fromkeys(name for report in reports for name in report.groups))
+    names = [name for name in names if group in (None, name)]
+    labels = ["all queries", *names]
+    with figure_style():
+        fig, ax = plt.subplots(figsize=(1.4 + 1.5 * len(labels), 3.2), layout="constrained")
+        width = 0.8 / len(reports)
+        for number, report in enumerate(reports):
+            values = [report.mean_ap] + [report.groups.get(name, {}).get("mean", np.nan) for name in names]
+            places = np.arange(len(labels)) + (number - (len(reports) - 1) / 2) * width
+            hatch = (None, "//", "..", "xx", "\\\\")[number % 5]
+            colour = PALETTE[number % len(PALETTE)]
+            ax.bar(
+                places,
+                100 * np.array(values),
+                width * 0.95,
+                label=report.system,
+                color=colour,
+                hatch=hatch,
+                edgecolor="white",
+            )
+        ax.set(xticks=np.arange(len(labels)), xticklabels=labels, ylabel="mAP, %")
+        ax.grid(axis="x", visible=False)
+        ax.legend()
+    return fig
+
+
+def cluster_map(features: Any, kinds: Any, words: Sequence[str], names: int = 24, ax: Axes | None = None) -> Axes:
+    """Draw text features in their two main directions, the two clusters by colour and sign.
+
+    Args:
+        features: [N, D] float.
+        kinds: [N] int, 0 function and 1 content.
+        words: N texts.
+        names: how many words to write beside their points, evenly spread over the list.
+        ax: where to draw; None makes a figure.
+
+    Returns:
+        The axes.
+    """
+    features = np.asarray(features.detach().cpu() if hasattr(features, "detach") else features, float)
+    kinds = np.asarray(kinds)
+    if not len(features) == len(kinds) == len(words):
+        raise ValueError(f"{len(features)} features, {len(kinds)} kinds and {len(words)} words do not fit.")
+    centred = features - features.mean(axis=0)
+    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    # The sign of a direction is arbitrary: fix it, so that the picture is the same on every machine.
+    directions = (
+        directions[:2]
+        * np.sign(directions[:2][np.arange(len(directions[:2])), np.abs(directions[:2]).argmax(axis=1)])[:, None]
+    )
+    flat = centred @ directions.T
+    share = sizes[:2] ** 2 / max((sizes**2).sum(), 1e-30)
+    with figure_style():
+        if ax is None:
+            _, ax = plt.subplots(figsize=(6, 4.4), layout="constrained")
+        for kind, name, colour, marker in ((0, "function", BLUE, "o"), (1, "content", ORANGE, "^")):
+            member = kinds == kind
+            ax.scatter(*flat[member].T, s=18, c=colour, marker=marker, label=f"{name} ({member.sum()})", alpha=0.8)
+        for row in np.unique(np.linspace(0, len(words) - 1, min(names, len(words))).astype(int)):
+            ax.annotate(words[row], flat[row], fontsize=7, xytext=(3, 2), textcoords="offset points", color=BLACK)
+        ax.set(xlabel=f"direction 1 ({share[0]:.0%} of the variance)", ylabel=f"direction 2 ({share[1]:.0%})")
+        ax.legend()
+    return ax
+
+
+def report_table(reports: Sequence[Any]) -> Any:
+    """Return a DataFrame with one line a system and one column a number, all in %."""
+    import pandas as pd
+
+    lines = [{"system": r.system, **{name: 100 * value for name, value in r.values().items()}} for r in reports]
+    return pd.DataFrame(lines).set_index("system").round(1)
+
+
+def results_table(
+    table: Any, columns: Sequence[str] = ("set", "system", "backbone", "metric", "value", "queries", "images")
+) -> Any:
+    """Return a short DataFrame of records (:func:`fdp_core.evaluation.results.load_all`) to cite them by."""
+    short = table[[*columns, "device", "commit", "dirty", "date"]].copy()
+    short["value"] = short["value"].astype(float).round(1)
+    short["commit"] = [
+        f"{(sha or 'none')[:8]}{'*' if dirty else ''}" for sha, dirty in zip(short["commit"], short["dirty"])
+    ]
+    return short.drop(columns="dirty")
+
+
+def paper_table(comparison: Any) -> Any:
+    """Return what :func:`fdp_core.studies.paper.compare_with_paper` gives, rounded, with words for "comparable"."""
+    short = comparison.copy()
+    for name in ("ours", "published", "difference"):
+        short[name] = short[name].astype(float).round(1)
+    short["comparable"] = ["yes" if fine else "no: another backbone than any published" for fine in short["comparable"]]
+    return short

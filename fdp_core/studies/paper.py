@@ -1,0 +1,320 @@
+"""The published numbers, and ours beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fdp_core import config
+from fdp_core.datasets.folder import set_and_split
+from fdp_core.datasets.manifest import Manifest, manifest, manifests_folder
+
+_SAME_SET = {"icdar2015": "ic15", "svttest": "svt", "iiit": "iiitstr", "ctw1500": "ctw", "mlt2019": "mlt"}
+
+
+def set_key(name: str) -> str:
+    """Return one key for all names of a set in papers and here (``IIIT-STR``, ``iiit`` -> ``iiitstr``)."""
+    key = re.sub(r"[^a-z0-9]", "", name.lower())
+    return _SAME_SET.get(key, key)
+
+
+def record_key(name: str, split: str = "test") -> str:
+    """Return the key of a split as papers name it: ``svt``, ``test`` -> ``svt``; ``mqtr``, ``word`` -> ``mqtrword``.
+
+    Papers measure on test splits and name subsets with the set; so photographs to learn from match nothing.
+    """
+    return set_key(name) if split in ("", "test") else set_key(f"{name} {split}")
+
+
+def paper_results(path: str | Path | None = None) -> Any:
+    """Read the published numbers: columns method, venue, year, set, metric, value, fps, source, notes.
+
+    Args:
+        path: None for ``paper_results.csv`` beside the manifests.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    import pandas as pd
+
+    path = Path(path) if path else manifests_folder() / "paper_results.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; it holds the published numbers and comes with the repository.")
+    return pd.read_csv(path, comment="#", dtype={"method": str, "venue": str, "source": str, "notes": str})
+
+
+def compare_with_paper(table: Any, paper: Any = None, method: str | None = None) -> Any:
+    """Put our numbers beside published ones on the same set by the same metric.
+
+    Args:
+        table: from :func:`load_all`.
+        paper: from :func:`paper_results`; None reads it.
+        method: only this published method, for example ``FDP-RN50x16``.
+
+    Returns:
+        A pandas DataFrame with set, metric, system, backbone, ours, images, queries, method, venue,
+        published, difference (ours - published, points), source, notes, where the table has them split and file,
+        and comparable: False where our backbone is the embedded ``mini``, which no paper has measured. Published
+        numbers that nothing of ours stands against are left out.
+    """
+    import pandas as pd
+
+    paper = paper_results() if paper is None else paper
+    if method is not None:
+        known = sorted(paper["method"].unique())
+        if method not in known:
+            raise ValueError(f"No published method {method!r}; the file has {', '.join(known)}.")
+        paper = paper[paper["method"] == method]
+    splits = table["split"] if "split" in table else ["test"] * len(table)
+    keys = [record_key(name, split) for name, split in zip(table["set"], splits)]
+    ours = table.assign(key=keys, metric_key=table["metric"].str.lower())
+    theirs = paper.rename(columns={"value": "published", "set": "published set", "metric": "published metric"})
+    theirs = theirs.assign(
+        key=theirs["published set"].map(set_key),
+        metric_key=theirs["published metric"].str.replace("%", "").str.strip().str.lower(),
+    )
+    both = ours.merge(theirs, on=["key", "metric_key"], how="inner").rename(columns={"value": "ours"})
+    both["difference"] = pd.to_numeric(both["ours"]) - pd.to_numeric(both["published"])
+    both["comparable"] = both["backbone"] != "mini"
+    columns = [
+        "set",
+        "metric",
+        "system",
+        "backbone",
+        "ours",
+        "images",
+        "queries",
+        "method",
+        "venue",
+        "published",
+    ]
+    more = [name for name in ("split", "file") if name in both]
+    both = both[[*columns, "difference", "comparable", "source", "notes", *more]]
+    return both.sort_values(["set", "metric", "published", "system"], kind="stable", ignore_index=True)
+
+
+# What reproduces: our records held against the published numbers, by rules that were fixed before any was made.
+
+VERDICTS = ("reproduced", "close", "not reproduced", "not run", "not compared")
+SEEDS = 3  # runs of one thing from which their spread is taken
+_UNIFORM = 3  # a + b + 1 of the uniform distribution as a beta distribution: its variance is m (1 - m) / 3
+_NORMAL = 1.96  # half of a 95 % interval, in standard deviations
+
+
+def _table(name: str, path: str | Path | None) -> Any:
+    import pandas as pd
+
+    path = Path(path) if path else manifests_folder() / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; it comes with the repository.")
+    return pd.read_csv(path)
+
+
+def rules(path: str | Path | None = None) -> Any:
+    """Read what a difference is allowed for: columns part, points (NaN: calculated), counts for, argument."""
+    return _table("tolerances.csv", path).set_index("part")
+
+
+def recipes(path: str | Path | None = None, published: Any = None) -> Any:
+    """Read which published numbers this project can make, and how.
+
+    Args:
+        path: None for ``reproduction.csv`` beside the manifests.
+        published: from :func:`fdp_core.studies.paper.paper_results`; None reads it.
+
+    Returns:
+        A pandas DataFrame: method, metric, set as published; dataset, system, backbone, train_set, preset of
+        ours; command; open (what is not known); and published (per cent, or photographs a second), decimals (of
+        the source), queries (of the set), within and close_within (points, see :func:`tolerance`); NaN where a
+        number is not known.
+    """
+    import pandas as pd
+
+    table = _table("reproduction.csv", path).fillna("")
+    published = paper_results() if published is None else published
+    # all numbers of a source are printed alike; pandas has dropped the zeros at their ends
+    printed = published["value"].map(lambda value: len(repr(float(value)).partition(".")[2]))
+    decimals = printed.groupby(published["source"]).transform("max")
+    lines = []
+    for line in table.to_dict("records"):
+        found = (published["method"] == line["method"]) & (published["set"] == line["set"])
+        column = "fps" if line["metric"] == "photographs/s" else "value"
+        value = float(published.loc[found, column].iloc[0]) if found.any() else np.nan
+        source, split = _source(line["dataset"])
+        line |= {"published": value, "decimals": int(decimals[found].max()) if found.any() else 0}
+        line |= {"queries": source.data["splits"][split].get("queries", np.nan)}
+        within, close = tolerance(line) if line["metric"] == "mAP" else (np.nan, np.nan)
+        lines.append({**line, "within": within, "close_within": close})
+    return pd.DataFrame(lines)
+
+
+def _source(dataset: str) -> tuple[Manifest, str]:
+    name, split = set_and_split(dataset) or (dataset, None)
+    return manifest(name), manifest(name).part(split)
+
+
+def tolerance(recipe: dict[str, Any], runs: Any = (), given: Any = None) -> tuple[float, float]:
+    """Return how far our number may be from the published one, see ``tolerances.csv``.
+
+    Args:
+        recipe: a line of :func:`recipes`: published (per cent), decimals, queries, train_set are looked at.
+        runs: our numbers of the same run under different seeds, per cent; three and more give their spread.
+        given: from :func:`rules`; None reads it.
+
+    Returns:
+        (reproduced within, close within), points; the second is never the smaller one. NaN where the published
+        number is not known.
+    """
+    given = rules() if given is None else given
+    mean = recipe["published"] / 100
+    if np.isnan(mean):
+        return np.nan, np.nan
+    within = 0.5 * 10.0 ** -recipe["decimals"] + given.loc["hardware", "points"]
+    if recipe["train_set"]:
+        within += 2 * np.std(runs, ddof=1) if len(runs) >= SEEDS else given.loc["training", "points"]
+    pinned = not np.isnan(recipe["queries"])  # else no interval: nothing is "close"
+    spread = 100 * _NORMAL * np.sqrt(mean * (1 - mean) / (_UNIFORM * recipe["queries"])) if pinned else 0.0
+    return float(within), float(max(within, spread))
+
+
+def judge(difference: float, within: float, close_within: float) -> str:
+    """Return the verdict on a difference of like things, all in points."""
+    if abs(difference) <= within:
+        return "reproduced"
+    return "close" if abs(difference) <= close_within else "not reproduced"
+
+
+def unlike(record: dict[str, Any], recipe: dict[str, Any]) -> str:
+    """Say why a record is no run of a recipe; an empty text where it is one.
+
+    Args:
+        record: a line of :func:`fdp_core.evaluation.results.load_all`.
+        recipe: a line of :func:`recipes`.
+    """
+    if not isinstance(record["backbone"], str):  # pandas gives NaN where there is none
+        return f"another system: {record['system']}, not {recipe['system']}"
+    if record["backbone"] != recipe["backbone"]:
+        return f"another model: {record['backbone']}, not {recipe['backbone']}"
+    source, split = _source(recipe["dataset"])
+    if set_key(record["set"]) != set_key(source.name) or record["split"] != split:
+        return f"another set: {record['set']}/{record['split']}, not {source.name}/{split}"
+    if record["system"] != recipe["system"] or record["metric"] != recipe["metric"]:
+        return f"another system: {record['system']}, not {recipe['system']}"
+    if recipe["train_set"] and record["parameters"].get("train_set") != recipe["train_set"]:
+        return f"learnt from {record['parameters'].get('train_set', 'unknown')}, not {recipe['train_set']}"
+    if recipe["preset"] and (odd := _changed(record["parameters"].get("config", {}), recipe["preset"])):
+        return f"not the preset {recipe['preset']}: {', '.join(odd)}"
+    facts = source.data["splits"][split]
+    for here, pinned in (("images", "photographs"), ("queries", "queries")):
+        if record[here] != facts.get(pinned, record[here]):
+            return f"part of the set: {record[here]} of {facts[pinned]} {pinned}"
+    return f"{record['unreadable']} photographs could not be read" if record["unreadable"] else ""
+
+
+def _changed(settings: dict[str, Any], preset: str) -> list[str]:
+    wanted = {name: value for name, value in dataclasses.asdict(config.preset(preset)).items() if name != "seed"}
+    return [name for name, value in wanted.items() if settings.get(name) != value]
+
+
+def made_up(recipe: dict[str, Any], seed: int = 0) -> dict[str, Any]:
+    """Return a record as a run of a recipe would leave it, to try the rule out; nothing was measured for it.
+
+    Args:
+        recipe: a line of :func:`recipes`; the published number is taken for the value.
+        seed: that of the run.
+    """
+    source, split = _source(recipe["dataset"])
+    facts = source.data["splits"][split]
+    entry = {name: recipe[name] for name in ("system", "backbone", "metric")}
+    entry |= {"set": source.name, "split": split, "value": recipe["published"], "unreadable": 0}
+    entry |= {"images": facts.get("photographs", 0), "queries": facts.get("queries", 0), "file": f"{seed}.json"}
+    settings = dataclasses.asdict(config.preset(recipe["preset"], seed=seed)) if recipe["preset"] else {}
+    return entry | {"parameters": {"train_set": recipe["train_set"], "config": settings}}
+
+
+def verdicts(table: Any, known: Any = None) -> Any:
+    """Judge every number that this project can make.
+
+    Args:
+        table: from :func:`fdp_core.evaluation.results.load_all`.
+        known: from :func:`recipes`; None reads it.
+
+    Returns:
+        ``known`` and, a line a recipe, ours (mean over the seeds, per cent, or NaN), runs, difference (points),
+        verdict (one of ``VERDICTS``) and why.
+    """
+    import pandas as pd
+
+    known = recipes() if known is None else known
+    lines = []
+    for recipe in known.to_dict("records"):
+        alike = [record["value"] for record in table.to_dict("records") if not unlike(record, recipe)]
+        ours, found = float(np.mean(alike)) if alike else np.nan, {}
+        if recipe["metric"] != "mAP":
+            verdict, why = "not compared", "speed: measured on another machine"
+        elif not alike:
+            verdict, why = "not run", f"needs {', '.join(needs(recipe))}"
+        elif np.isnan(recipe["published"]):
+            verdict, why = "not compared", "the published number is not known"
+        else:
+            within, close = tolerance(recipe, alike)
+            found = {"within": within, "close_within": close}
+            verdict, why = judge(ours - recipe["published"], within, close), f"{len(alike)} such runs recorded"
+        found |= {"ours": ours, "runs": len(alike), "difference": ours - recipe["published"]}
+        lines.append({**recipe, **found, "verdict": verdict, "why": why})
+    return pd.DataFrame(lines)
+
+
+def needs(recipe: dict[str, Any]) -> list[str]:
+    """Return the weights and sets that a recipe takes, as papers call them."""
+    names = [f"OpenAI's {recipe['backbone']}"] if recipe["backbone"] != "mini" else []
+    sources = [_source(name)[0] for name in (recipe["train_set"], recipe["dataset"]) if name]
+    return [*names, *(source.data.get("published", source.name.upper()) for source in sources)]
+
+
+def complete(table: Any) -> Any:
+    """Keep the records over all photographs of a split that a manifest describes."""
+
+    def whole(record: dict[str, Any]) -> bool:
+        try:
+            facts = manifest(record["set"]).data["splits"].get(record["split"], {})
+        except ValueError:  # a folder of one's own
+            return False
+        return record["images"] == facts.get("photographs")
+
+    return table[np.array([whole(record) for record in table.to_dict("records")], bool)]
+
+
+def missing(recipe: dict[str, Any], root: Path | None = None) -> list[str]:
+    """Return which of the weights and sets of a recipe are not on this machine, by the names of their manifests."""
+    parts = [(manifest("openai_clip"), recipe["backbone"])] if recipe["backbone"] != "mini" else []
+    parts += [_source(name) for name in (recipe["train_set"], recipe["dataset"]) if name]
+    return [f"{source.name} {part}" for source, part in parts if source.lacking(part, root)]
+
+
+def beside(table: Any, published: Any = None, known: Any = None) -> Any:
+    """Put every record beside every published number on the same set, and say which of them may be compared.
+
+    Returns:
+        What :func:`compare_with_paper` gives and verdict, why: judged only where the record is a run
+        of a recipe for that number; else ``not compared``, with the reason.
+    """
+    known = verdicts(table, known).to_dict("records")
+    records = {record["file"]: record for record in table.to_dict("records")}
+    both = compare_with_paper(table, published)
+    said = []
+    for line in both.to_dict("records"):
+        key = record_key(line["set"], line["split"])
+        asked = [r for r in known if r["metric"] == "mAP" and r["method"] == line["method"]]
+        reasons = [(unlike(records[line["file"]], r), r) for r in asked if set_key(r["set"]) == key]
+        alike = [recipe for reason, recipe in reasons if not reason]
+        if alike:
+            within, close = alike[0]["within"], alike[0]["close_within"]
+            said.append((judge(line["difference"], within, close), "the same thing"))
+        else:
+            said.append(("not compared", reasons[0][0] if reasons else "another method: no code of it here"))
+    return both.assign(verdict=[verdict for verdict, _ in said], why=[why for _, why in said])

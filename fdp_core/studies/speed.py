@@ -1,0 +1,394 @@
+"""Timing side by side: several ways of doing one thing take turns, and only their ratios are told.
+
+An absolute time belongs to one machine at one moment. Ways that take turns meet the same disturbances, so the ratio of
+two neighbours in time is worth more than that of two means; its median and its spread over the rounds are reported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fdp_core import words
+from fdp_core.datasets.images import open_image
+from fdp_core.evaluation import results
+from fdp_core.retrieval import features, geometry
+from fdp_core.retrieval.fast_trunk import PRECISIONS, FastTrunk
+from fdp_core.studies import plain_step
+from fdp_core.studies.plain_step import Means
+from fdp_core.training import samples
+from fdp_core.words import fold
+
+UNSTABLE = 0.1  # pyperf's warning: the standard deviation exceeds a tenth of the mean
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as long one way took as another: ``median``, ``low`` and ``high`` (least and most) over rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    def times(self, factor: float) -> Ratio:
+        """Return the ratio in other units."""
+        return Ratio(factor * self.median, factor * self.low, factor * self.high)
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds that each way took in each round.
+
+    Attributes:
+        wall: name -> seconds on the clock, one a round.
+        cpu: name -> seconds of the process on all its cores: what other processes take does not count.
+    """
+
+    wall: dict[str, list[float]]
+    cpu: dict[str, list[float]]
+
+    def ratio(self, one: str, other: str, clock: str = "wall") -> Ratio:
+        """Return how many times as long ``one`` took as ``other``, paired by round.
+
+        Raises:
+            ValueError: a name was not timed, or the clock is neither "wall" nor "cpu".
+        """
+        if clock not in ("wall", "cpu"):
+            raise ValueError(f"clock is {clock!r}; expected 'wall' or 'cpu'.")
+        times = getattr(self, clock)
+        for name in (one, other):
+            if name not in times:
+                raise ValueError(f"{name!r} was not timed; there are: {', '.join(times)}.")
+        ratios = [mine / max(theirs, 1e-9) for mine, theirs in zip(times[one], times[other])]
+        return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+
+    def median(self, name: str, clock: str = "wall") -> float:
+        """Return the median seconds of one way; for records, not for claims."""
+        return statistics.median(getattr(self, clock)[name])
+
+    def busy(self) -> float:
+        """Return the process's seconds over those on the clock, of all ways together: below the number of threads where
+        it had to wait, for other processes for example."""
+        return sum(map(sum, self.cpu.values())) / max(1e-9, sum(map(sum, self.wall.values())))
+
+    def unstable(self, clock: str = "wall") -> list[str]:
+        """Return the ways whose standard deviation exceeds a tenth of their mean."""
+        times = {name: each for name, each in getattr(self, clock).items() if len(each) > 1}
+        return [name for name, each in times.items() if statistics.stdev(each) > UNSTABLE * statistics.mean(each)]
+
+
+def take_turns(ways: Mapping[str, Callable[[], Any]], rounds: int = 5, warm_up: int = 1) -> Timings:
+    """Time several ways of doing one thing, each once a round; every second round in the opposite order.
+
+    Args:
+        ways: name -> what to call.
+        rounds: how often, at least 1.
+        warm_up: calls of each beforehand that do not count.
+
+    Raises:
+        ValueError: there is nothing to time, or no round.
+    """
+    if not ways or rounds < 1:
+        raise ValueError(f"{len(ways)} ways in {rounds} rounds; expected one or more of both.")
+    for _ in range(warm_up):
+        for way in ways.values():
+            way()
+    wall: dict[str, list[float]] = {name: [] for name in ways}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name in list(ways)[:: -1 if number % 2 else 1]:
+            start, used = time.perf_counter(), time.process_time()
+            ways[name]()
+            cpu[name].append(time.process_time() - used)
+            wall[name].append(time.perf_counter() - start)
+    return Timings(wall, cpu)
+
+
+def peak_memory() -> int:
+    """Return the peak of this process's own resident memory, bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # ru_maxrss of Linux starts at what the parent process had
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def flops(way: Callable[[], Any]) -> int:
+    """Count the floating-point operations of the matrix products and convolutions that a call makes in torch.
+
+    Source: PyTorch's ``FlopCounterMode``; a multiplication and its addition are two.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        way()
+    return counter.get_total_flops()
+
+
+def products(size: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> dict[str, Callable[[], Any]]:
+    """Return ways to multiply two square matrices, 2 size³ operations each: which library is the fastest, differs.
+
+    Args:
+        size: side of the matrices.
+        dtype: of the numbers; NumPy joins in for float32.
+        seed: of the matrices.
+
+    Returns:
+        ``"matmul"`` and ``"1x1 convolution"`` of PyTorch, and ``"NumPy"``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    one, other = (torch.randn(size, size, generator=generator).to(dtype) for _ in range(2))
+    rows, cells = 64, size // 64
+    if size % 64:
+        raise ValueError(f"size is {size}; expected a multiple of 64.")
+    image = one.view(1, rows, cells, size).permute(0, 3, 1, 2)  # channels last: the product's columns are its channels
+    kernel = other.T.contiguous().view(size, size, 1, 1)
+    ways = {"matmul": lambda: one @ other, "1x1 convolution": lambda: torch.nn.functional.conv2d(image, kernel)}
+    if dtype == torch.float32:
+        ways["NumPy"] = lambda: one.numpy() @ other.numpy()
+    return ways
+
+
+# What the chapter on speed measures, as functions: short in the chapter, long in the commands of benchmarks/.
+
+PRODUCT = 2048  # side of the matrices whose product sets the machine's rate
+
+
+def trunk_ways(
+    model: Any, image_size: int, batch: int, precisions: Sequence[str] = tuple(PRECISIONS), seed: int = 0
+) -> dict[str, Callable[[], Any]]:
+    """Return ways to time: the trunk, FDP (trunk and head) and products of matrices, in each precision.
+
+    Args:
+        model: an FDP in eval mode.
+        image_size: side of the square input, pixels.
+        batch: images at once; noise, as a network takes as long for it as for photographs.
+        precisions: of the trunk; FDP's head is float32 always.
+        seed: of the images.
+
+    Returns:
+        ``"trunk as it is"`` (PyTorch, nothing folded), and for each precision P ``"trunk, P"``, ``"FDP, P"`` and
+        ``"product, P, L"`` by each library L.
+    """
+    shape = (batch, 3, image_size, image_size)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(model.backbone.device)
+    ways: dict[str, Callable[[], Any]] = {"trunk as it is": lambda: model.backbone.trunk(images)}
+    for name in precisions:
+        trunk = FastTrunk(model.backbone.clip, name)
+
+        @torch.inference_mode()
+        def whole(trunk: FastTrunk = trunk) -> torch.Tensor:
+            return model.encode_features(trunk(images)[-1].float())["image"]
+
+        ways |= {f"trunk, {name}": lambda trunk=trunk: trunk(images)[-1], f"FDP, {name}": whole}
+        ways |= {f"product, {name}, {way}": call for way, call in products(PRODUCT, PRECISIONS[name]).items()}
+    return ways
+
+
+def operations(model: Any, image_size: int, batch: int) -> int:
+    """Count the trunk's floating-point operations for a batch."""
+    images = torch.zeros(batch, 3, image_size, image_size, device=model.backbone.device)
+    return flops(lambda: model.backbone.trunk(images))
+
+
+def trunk_share(timings: Timings, count: int, precision: str, clock: str = "cpu") -> Ratio:
+    """Return the trunk's operations a second over those of the fastest product in the same precision.
+
+    Args:
+        timings: of :func:`trunk_ways`.
+        count: its operations, from :func:`operations`.
+        precision: which.
+        clock: "cpu" or "wall".
+    """
+    rivals = [name for name in timings.cpu if name.startswith(f"product, {precision}, ")]
+    best = min(rivals, key=lambda name: timings.median(name, clock))
+    return timings.ratio(best, f"trunk, {precision}", clock).times(count / (2 * PRODUCT**3))
+
+
+def lesson(model: Any, gallery: Any, count: int) -> tuple[samples.TrainingSet, np.ndarray, float]:
+    """Prepare images for a training step, and time how long each takes to enter the feature cache.
+
+    Args:
+        model: an FDP; its config says size and fit.
+        gallery: a training gallery; its first ``count`` photographs are taken.
+        count: how many.
+
+    Returns:
+        (the training set; its images, uint8 [M, S, S, 3]; CPU seconds an image takes to be read, decoded, run through
+        the trunk and written to a cache that is then thrown away).
+    """
+    few, settings = dataclasses.replace(gallery, photos=gallery.photos[:count]), model.config
+    for _ in range(2):  # the first time warms up: planning of layers, files read from the disk
+        with tempfile.TemporaryDirectory() as folder:
+            used = time.process_time()
+            store = features.trunk_features(
+                model.backbone, few, settings.image_size, settings.fit, folder, progress=False, folded=True
+            )
+            used = (time.process_time() - used) / max(1, store.computed)
+            store = dataclasses.replace(store, array=np.array(store.array))
+    data = samples.build([few], [store], settings)
+    squares = [
+        geometry.fit_image(open_image(photo.path), settings.image_size, mode=settings.fit)[0]
+        for photo, fine in zip(few.photos, store.ok)
+        if fine
+    ]
+    return data, np.stack(squares), used
+
+
+def step_ways(
+    model: Any,
+    data: samples.TrainingSet,
+    squares: np.ndarray,
+    batch: Sequence[tuple[int, str]],
+    distractors: Any,
+    ladder: dict[str, Means] | None = None,
+) -> dict[str, Callable[[], float]]:
+    """Return a training step, losses and gradients, by each rung of the ladder; each call returns its total loss."""
+
+    def step(means: Means) -> float:
+        terms = plain_step.loss_terms(model, data, squares, batch, distractors, model.config, 1, means)
+        terms["total"].backward()
+        model.zero_grad()
+        return float(terms["total"].detach())
+
+    ladder = plain_step.ladder() if ladder is None else ladder
+    return {name: lambda means=means: step(means) for name, means in ladder.items()}
+
+
+def first_epoch(ours: Ratio, fill: float, images: int, direct: float) -> Ratio:
+    """Return how long our step takes as a multiple of the direct one while the cache is being filled.
+
+    Args:
+        ours: the warm step as a multiple of the direct one.
+        fill: seconds that one image takes to enter the cache.
+        images: distinct images of a step that are not in the cache yet.
+        direct: seconds of the direct step.
+    """
+    more = fill * images / direct
+    return Ratio(ours.median + more, ours.low + more, ours.high + more)
+
+
+def frequent(but: Sequence[str], count: int = 600) -> list[str]:
+    """Return frequent English words that are none of the given texts: samples of what is asked."""
+    asked = {fold(text) for text in but}
+    return [word for word in words.english_words() if word not in asked][:count]
+
+
+def regions_of(system: Any, gallery: Any, count: int) -> np.ndarray:
+    """Return the region vectors of a gallery's first photographs: [R, D] float32, unit norm."""
+    return system.encode_gallery(dataclasses.replace(gallery, photos=gallery.photos[:count])).vectors
+
+
+def read_spread(values: dict[str, float], name: str) -> Ratio:
+    """Return a ratio that :func:`spread` has put into a record.
+
+    Raises:
+        KeyError: it is not there.
+    """
+    return Ratio(*(values[key] / 100 for key in (name, f"{name}, least", f"{name}, most")))
+
+
+def recorded(table: Any, system: str, **parameters: Any) -> dict[str, Any] | None:
+    """Return the newest record of a system whose parameters are these, or None.
+
+    Args:
+        table: from :func:`fdp_core.evaluation.results.load_all`.
+        system: its name.
+        parameters: what the record's parameters must hold, for example ``backbone="RN50"``.
+    """
+    rows = [
+        row
+        for row in table.to_dict("records")
+        if row["system"] == system and all(row["parameters"].get(key) == value for key, value in parameters.items())
+    ]
+    return max(rows, key=lambda row: row["date"], default=None)
+
+
+def accuracy_and_speed(table: Any, name: str, rival: str = "OCR pipeline") -> dict[str, tuple[float, float]]:
+    """Put together which speed and which accuracy the records hold of each system on a set.
+
+    Args:
+        table: from :func:`fdp_core.evaluation.results.load_all`.
+        name: of the set, as records name it.
+        rival: the system that speeds are multiples of.
+
+    Returns:
+        system -> (photographs a second as a multiple of the rival's, mAP in per cent); who lacks one of both is
+        left out. Of variants of the rival ("OCR pipeline, parallel") which read the same words, only the fastest stays.
+    """
+    speeds = [row for row in table.to_dict("records") if row["set"] == name and row["system"] == "speed"]
+    if not speeds:
+        return {}
+    values = max(speeds, key=lambda row: row["date"])["values"]
+    ending = ", % of OCR"
+    found = {key.removesuffix(ending): 100 / value for key, value in values.items() if key.endswith(ending)}
+    variants = [key for key in found if key.startswith(rival)]
+    for key in sorted(variants, key=found.get)[:-1]:
+        del found[key]
+    accuracy = table[(table["set"] == name) & (table["metric"] == "mAP")].set_index("system")["value"].to_dict()
+    out = {}
+    for key, ratio in found.items():
+        known = rival if key.startswith(rival) else key
+        if known in accuracy:
+            out[key] = ratio, float(accuracy[known])
+    return out
+
+
+def spread(name: str, ratio: Ratio) -> dict[str, float]:
+    """Return a ratio as three named values of a record, per cent."""
+    return {name: 100 * ratio.median, f"{name}, least": 100 * ratio.low, f"{name}, most": 100 * ratio.high}
+
+
+def record(
+    system: str, metric: str, values: dict[str, float], protocol: str, parameters: dict[str, Any], **facts: Any
+) -> Path:
+    """Write the record of a measurement of speed to book/results.
+
+    Args:
+        system: what was measured, for example "trunk speed".
+        metric: which of ``values`` is the record's own.
+        values: all numbers; their names tell the unit.
+        protocol: how it was measured, in words.
+        parameters: of the command.
+        facts: ``model`` (an FDP, or None), ``set``, ``split``, ``images``, ``queries``, ``manifest_hash``, ``seconds``.
+
+    Returns:
+        The file.
+    """
+    model = facts.pop("model", None)
+    entry = {
+        "set": "none",
+        "split": "none",
+        "queries": 0,
+        "images": 0,
+        "manifest_hash": None,
+        "seconds": 0.0,
+        **facts,
+        "system": system,
+        "metric": metric,
+        "value": values[metric],
+        "values": values,
+        "protocol": protocol,
+        "unreadable": 0,
+        "groups": {},
+        "parameters": parameters,
+        "backbone": model.backbone.name if model is not None else None,
+        "weights_hash": model.backbone.weights_hash if model is not None else None,
+        **results.circumstances(),
+        "speed": None,
+    }
+    return results.save(entry)

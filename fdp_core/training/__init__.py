@@ -1,0 +1,1 @@
+"""The training of FDP: samples, the loop, the state of a run."""

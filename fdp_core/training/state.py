@@ -1,0 +1,217 @@
+"""The state of a training run: optimiser, generators, counters, best weights; saved and taken up again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fdp_core import checkpoint
+from fdp_core.config import Config
+from fdp_core.files import atomic_write_text
+
+# The log of a training run: one JSON object a line, readable while the run goes on.
+
+
+def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Read a log of one JSON object a line, such as that of :mod:`fdp_core.mini.pretrain`, also while the run goes on.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no record.
+    """
+    path = Path(path)
+    records = _whole(path.read_text(encoding="utf-8").splitlines())
+    if not records:
+        raise ValueError(f"{path.name} holds no record; expected one JSON object a line.")
+    return records
+
+
+def _whole(lines: list[str]) -> list[dict[str, Any]]:
+    """Return the records up to a line torn by a power cut: what follows it cannot be trusted."""
+    records = []
+    for line in lines:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+class History:
+    """Records of steps and epochs, kept in memory and, with a path, in a JSON lines file.
+
+    A step's record holds ``kind`` "step", ``epoch`` and ``step`` (from 1), the loss terms and their
+    ``total``. An epoch's holds ``kind`` "epoch", the means of the terms, the learning rates,
+    ``validation_map`` (0-1, or None without a validation split), ``best`` (is it the best so far?) and
+    ``seconds``.
+
+    Args:
+        path: the file; ``None`` keeps the log in memory only.
+        keep: how many records of an existing file belong to the run that goes on; the rest, such as steps
+            after the last checkpoint, is cut off.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, keep: int = 0) -> None:
+        self.path = None if path is None else Path(path)
+        self.records: list[dict[str, Any]] = []
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lines = self.path.read_text(encoding="utf-8").splitlines()[:keep] if keep and self.path.exists() else []
+        self.records = _whole(lines)
+        atomic_write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a record and write it out at once."""
+        self.records.append(record)
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record) + "\n")
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The records of the steps."""
+        return [record for record in self.records if record["kind"] == "step"]
+
+    @property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The records of the epochs."""
+        return [record for record in self.records if record["kind"] == "epoch"]
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch (from 1) whose weights the model holds after training."""
+        return next((record["epoch"] for record in reversed(self.epochs) if record["best"]), None)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.records[index]
+
+
+LAST, BEST, LOG = "last.safetensors", "best.safetensors", "history.jsonl"
+TERMS = ("align", "distract", "loc")
+BETAS, EPS = (0.9, 0.98), 1e-6
+_MAY_CHANGE = {"epochs"}  # an optimiser's path does not depend on where it will end
+
+
+def make_optimiser(model: Any, config: Config) -> torch.optim.Adam:
+    """Make the released optimiser: Adam(0.9, 0.98), one rate for new layers and one for copied ones."""
+    rates = {"new": config.lr_new, "copied": config.lr_copied}
+    groups = [{"params": g["params"], "name": g["name"], "lr": rates[g["name"]]} for g in model.trainable_parameters()]
+    return torch.optim.Adam(groups, betas=BETAS, eps=EPS, weight_decay=config.weight_decay)
+
+
+class Run:
+    """Everything that a resumed run needs to go on as if it had never stopped.
+
+    Args:
+        model: the FDP model.
+        config: switches of the training.
+        data_hash: a name of the training data; a run is resumed only on the same.
+        out_dir: folder of the run's files; ``None`` keeps nothing.
+    """
+
+    def __init__(self, model: Any, config: Config, data_hash: str, out_dir: Path | None) -> None:
+        self.model, self.config, self.data_hash, self.out_dir = model, config, data_hash, out_dir
+        self.optimiser = make_optimiser(model, config)
+        self.device = next(model.parameters()).device
+        self.epoch, self.position, self.step = (
+            1,
+            0,
+            0,
+        )  # epochs count from 1; position: batches done in this epoch
+        self.sums = dict.fromkeys((*TERMS, "total"), 0.0)
+        self.best_score, self.best_weights = -1.0, None
+        self.whole = True  # false while weights, optimiser and counters are out of step: nothing may be saved then
+        self.history = History()
+        self.remember_generators()
+
+    def remember_generators(self) -> None:
+        """Take down the state of the random generators: that in which the next step begins."""
+        self.generators = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            self.generators["cuda"] = torch.cuda.get_rng_state(self.device)
+
+    def keep_best(self, score: float | None) -> bool:
+        """Keep a copy of the weights if they are the best so far; without a score the latest are."""
+        better = score is None or score > self.best_score
+        if better:
+            self.best_score = self.best_score if score is None else score
+            self.best_weights = {name: value.detach().clone() for name, value in self.model.trained_state().items()}
+        return better
+
+    def save(self) -> None:
+        """Write the model and the state of the training to ``last.safetensors``."""
+        if self.out_dir is None:
+            return
+        state = {
+            "config": self.config.to_json(),
+            "data": self.data_hash,
+            "counters": {
+                "epoch": self.epoch,
+                "position": self.position,
+                "step": self.step,
+                "log": len(self.history),
+            },
+            "sums": self.sums,
+            "best": {"score": self.best_score, "weights": self.best_weights},
+            "generators": self.generators,
+            "optimiser": self.optimiser.state_dict(),
+        }
+        _write(self.out_dir / LAST, self.model, state)
+
+    def export_best(self) -> None:
+        """Write the model to ``best.safetensors``; called only while it holds the best weights."""
+        if self.out_dir is not None:
+            _write(self.out_dir / BEST, self.model, None)
+
+    def resume(self) -> bool:
+        """Take up ``last.safetensors``; say whether there was one.
+
+        Raises:
+            ValueError: it belongs to a run with another configuration or other data.
+        """
+        path = None if self.out_dir is None else self.out_dir / LAST
+        if path is None or not path.exists():
+            return False
+        state = checkpoint.load_training_state(path)
+        if state is None:
+            raise ValueError(f"{path} holds no training state; remove it or train into another folder.")
+        before, now = json.loads(state["config"]), dataclasses.asdict(self.config)
+        changed = sorted(name for name in now if now[name] != before.get(name) and name not in _MAY_CHANGE)
+        if changed or state["data"] != self.data_hash:
+            what = f"other values of {', '.join(changed)}" if changed else "other training data"
+            raise ValueError(f"{path} comes from a run with {what}. Train into another folder, or pass resume=False.")
+        saved = checkpoint.load(path, self.model.backbone)
+        self.model.load_trained_state(saved.trained_state())
+        self.model.clusters, self.model.words = saved.clusters, saved.words
+        self.optimiser.load_state_dict(state["optimiser"])
+        counters = state["counters"]
+        self.epoch, self.position, self.step = counters["epoch"], counters["position"], counters["step"]
+        self.sums, self.generators = dict(state["sums"]), state["generators"]
+        self.best_score, self.best_weights = state["best"]["score"], state["best"]["weights"]
+        self.history = History(self.out_dir / LOG, keep=counters["log"])
+        torch.set_rng_state(self.generators["cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(self.generators["cuda"], self.device)
+        return True
+
+
+def _write(path: Path, model: Any, state: Mapping[str, Any] | None) -> None:
+    try:
+        checkpoint.save(path, model, training_state=state)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"Cannot write the checkpoint {path} ({error}); the one before it, if any, is whole"
+        ) from error

@@ -1,0 +1,153 @@
+"""Metrics against hand values, scikit-learn, slow obvious loops and their invariances."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from fdp_core.evaluation import metrics
+from fdp_core.retrieval import vectors
+
+
+@st.composite
+def rankings(draw):
+    queries, photographs = draw(st.integers(1, 5)), draw(st.integers(1, 14))
+    levels = draw(st.integers(1, 20))  # few levels: many ties
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    scores = rng.integers(0, levels, (queries, photographs)) / 7.0 - 1.0
+    relevant = rng.random((queries, photographs)) < draw(st.floats(0.05, 0.95))
+    relevant[np.arange(queries), rng.integers(0, photographs, queries)] = True
+    return relevant, scores
+
+
+def slow_average_precision(relevant, scores):
+    """Sum over distinct thresholds of (recall step) x (precision at the threshold)."""
+    total, before = 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        chosen = [r for r, s in zip(relevant, scores) if s >= threshold]
+        recall = sum(chosen) / sum(relevant)
+        total += (recall - before) * sum(chosen) / len(chosen)
+        before = recall
+    return total
+
+
+def test_hand_values():
+    assert metrics.average_precision([1, 0, 1, 0, 0], [5, 4, 3, 2, 1]) == pytest.approx(0.8333, abs=1e-4)
+    assert metrics.average_precision([0, 1, 0, 0], [4, 3, 2, 1]) == pytest.approx(0.5)
+    assert metrics.average_precision([1, 1, 0], [3, 2, 1]) == 1.0
+
+
+def test_all_tied_is_the_prevalence():
+    assert metrics.average_precision([1, 0, 1, 0, 0], np.zeros(5)) == pytest.approx(0.4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rankings())
+def test_equals_scikit_learn_and_the_slow_loop(case):
+    relevant, scores = case
+    fast = metrics.average_precisions(relevant, scores)
+    np.testing.assert_allclose(fast, [average_precision_score(r, s) for r, s in zip(relevant, scores)], atol=1e-12)
+    np.testing.assert_allclose(fast, [slow_average_precision(r, s) for r, s in zip(relevant, scores)], atol=1e-12)
+    assert metrics.mean_average_precision(relevant, scores) == pytest.approx(fast.mean())
+
+
+@settings(max_examples=60, deadline=None)
+@given(rankings(), st.integers(1, 20), st.integers(0, 999))
+def test_the_order_of_files_never_matters(case, k, seed):
+    relevant, scores = case
+    order = np.random.default_rng(seed).permutation(scores.shape[1])
+    for metric in (
+        metrics.mean_average_precision,
+        lambda r, s: metrics.recall_at(r, s, k),
+        lambda r, s: metrics.precision_at(r, s, k),
+    ):
+        assert metric(relevant, scores) == pytest.approx(metric(relevant[:, order], scores[:, order]), abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rankings(), st.integers(1, 20))
+def test_hits_at_equals_the_mean_over_tie_orders(case, k):
+    relevant, scores = case
+    found = metrics.hits_at(relevant, scores, k)
+    for row in range(len(scores)):
+        ranked = sorted(set(scores[row]), reverse=True)
+        places, expected = k, 0.0
+        for level in ranked:
+            group = relevant[row][scores[row] == level]
+            expected += group.sum() * min(1.0, places / group.size)
+            places = max(0, places - group.size)
+        assert found[row] == pytest.approx(expected)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 40), st.integers(1, 6), st.integers(0, 2**31))
+def test_top_rows_equal_a_full_sort(count, k, levels, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, count) / 3.0
+    ids = [f"{name:03d}" for name in rng.permutation(count)]
+    assert vectors.top_rows(scores, ids, k) == sorted(range(count), key=lambda row: (-scores[row], ids[row]))[:k]
+
+
+def test_recall_and_precision_by_hand():
+    relevant = np.array([[1, 0, 1, 0], [0, 0, 0, 1]], bool)
+    scores = np.array([[4, 3, 2, 1], [4, 3, 2, 1]], float)
+    assert metrics.recall_at(relevant, scores, 1) == pytest.approx((0.5 + 0) / 2)
+    assert metrics.recall_at(relevant, scores, 3) == pytest.approx((1 + 0) / 2)
+    assert metrics.precision_at(relevant, scores, 3) == pytest.approx((2 / 3 + 0) / 2)
+    assert metrics.recall_at(relevant, scores, 99) == 1.0
+    assert metrics.precision_at(relevant, scores, 10) == pytest.approx((0.2 + 0.1) / 2)
+
+
+def test_chunks_do_not_change_the_result(monkeypatch):
+    rng = np.random.default_rng(0)
+    relevant, scores = rng.random((17, 30)) < 0.3, rng.integers(0, 9, (17, 30)).astype(float)
+    relevant[:, 0] = True
+    whole = metrics.average_precisions(relevant, scores)
+    monkeypatch.setattr(metrics, "_CHUNK", 61)
+    np.testing.assert_array_equal(metrics.average_precisions(relevant, scores), whole)
+
+
+@pytest.mark.parametrize(("relevant_count", "photographs"), [(1, 1), (1, 4), (2, 5), (3, 5), (5, 5)])
+def test_chance_level_equals_the_mean_over_all_orders(relevant_count, photographs):
+    scores = np.arange(photographs, 0, -1.0)
+    values = [
+        metrics.average_precision(np.isin(np.arange(photographs), chosen), scores)
+        for chosen in itertools.combinations(range(photographs), relevant_count)
+    ]
+    assert metrics.random_average_precision(relevant_count, photographs) == pytest.approx(np.mean(values))
+
+
+def test_group_means_skip_empty_groups():
+    got = metrics.group_means(np.array([0.2, 0.4, 0.9]), {"a": [1, 1, 0], "none": [0, 0, 0], "b": [0, 0, 1]})
+    assert got == {"a": {"mean": pytest.approx(0.3), "queries": 2}, "b": {"mean": 0.9, "queries": 1}}
+    with pytest.raises(ValueError, match="'c'"):
+        metrics.group_means(np.zeros(3), {"c": np.zeros(2, bool)})
+
+
+def test_bootstrap_is_seeded_and_holds_the_mean():
+    values = np.random.default_rng(1).random(80)
+    low, high = metrics.bootstrap_interval(values, rounds=300)
+    assert (low, high) == metrics.bootstrap_interval(values, rounds=300)
+    assert low < values.mean() < high
+
+
+@pytest.mark.parametrize(
+    ("relevant", "scores", "message"),
+    [
+        (np.ones((1, 2)), np.ones((1, 3)), "one shape"),
+        (np.ones(3), np.ones(3), "matrices"),
+        (np.ones((1, 2)), np.array([[0.0, np.nan]]), "NaN"),
+        (np.zeros((2, 2)), np.ones((2, 2)), "2 queries have no relevant"),
+    ],
+)
+def test_bad_input_is_refused(relevant, scores, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.average_precisions(relevant, scores)
+
+
+def test_k_must_be_positive():
+    with pytest.raises(ValueError, match="k is 0"):
+        metrics.recall_at(np.ones((1, 1)), np.ones((1, 1)), 0)

@@ -1,0 +1,219 @@
+"""The feature cache: right numbers, right key, safe under interruption, honest about what it cannot read."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from eval_fakes import FakeBackbone, draw, gallery
+
+from fdp_core.datasets import Gallery, Photo
+from fdp_core.datasets.images import open_image
+from fdp_core.retrieval import feature_cache, features, geometry
+
+
+def run(backbone, shown, cache=None, **options):
+    options = {"image_size": 64, "progress": False, "batch_size": 2, **options}
+    return features.trunk_features(backbone, shown, cache_dir=cache, **options)
+
+
+def test_rows_equal_the_slow_way(tmp_path):
+    shown, backbone = gallery(tmp_path / "g"), FakeBackbone()
+    store = run(backbone, shown, tmp_path / "cache")
+    assert store.array.dtype == np.float16 and store.array.shape == (5, 3, 2, 2) and store.ok.all()
+    for row, photo in enumerate(shown.photos):
+        pixels, placed = geometry.fit_image(open_image(photo.path), 64, mode="letterbox")
+        expected = backbone.trunk(backbone.normalise(torch.from_numpy(pixels[None]))).half().numpy()[0]
+        np.testing.assert_array_equal(store.array[row], expected)
+        assert store.geometries[row] == placed
+    assert store.batch(np.array([1, 3])).dtype == torch.float32
+
+
+def test_the_folded_trunk_gives_the_same_features(tmp_path):
+    import tiny
+
+    shown, backbone = gallery(tmp_path / "g", 3), tiny.backbone()
+    plain, folded = (run(backbone, shown, folded=each).array.astype(np.float32) for each in (False, True))
+    np.testing.assert_allclose(folded, plain, rtol=1e-2, atol=2e-3 * np.abs(plain).max())
+    cached = run(backbone, shown, tmp_path / "cache", folded=True)
+    np.testing.assert_array_equal(cached.array, folded.astype(np.float16))
+
+
+def test_memory_and_cache_agree_and_the_second_call_computes_nothing(tmp_path):
+    shown = gallery(tmp_path / "g")
+    first, again, backbone = FakeBackbone(), FakeBackbone(), FakeBackbone()
+    in_memory, cached = run(backbone, shown), run(first, shown, tmp_path / "cache")
+    stored = run(again, shown, tmp_path / "cache")
+    np.testing.assert_array_equal(in_memory.array, cached.array)
+    np.testing.assert_array_equal(in_memory.array, stored.array)
+    assert (first.seen, again.seen) == (5, 0)
+    assert (cached.computed, stored.computed) == (5, 0)
+    assert stored.geometries == in_memory.geometries
+    with pytest.raises(ValueError):
+        stored.array[0] = 0  # read-only: nobody may scribble into the cache
+
+
+@pytest.mark.parametrize("change", ["weights", "size", "fit", "content"])
+def test_every_part_of_the_key_counts(tmp_path, change):
+    shown, cache = gallery(tmp_path / "g"), tmp_path / "cache"
+    run(FakeBackbone(), shown, cache)
+    backbone, options, fresh = FakeBackbone(), {}, 5
+    if change == "weights":
+        backbone.weights_hash = "1" * 64
+    elif change == "size":
+        options["image_size"] = 96
+    elif change == "fit":
+        options["fit"] = "centre_crop"
+    else:
+        draw(shown.photos[2].path, 99)
+        fresh = 1  # the other four are copied from the older store
+    store = run(backbone, shown, cache, **options)
+    assert backbone.seen == fresh
+    np.testing.assert_array_equal(store.array, run(FakeBackbone(), shown, **options).array)
+
+
+def test_an_interrupted_run_goes_on(tmp_path):
+    shown, cache = gallery(tmp_path / "g"), tmp_path / "cache"
+
+    class Dies(FakeBackbone):
+        def trunk(self, images):
+            if self.seen >= 4:
+                raise KeyboardInterrupt
+            return super().trunk(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Dies(), shown, cache)
+    (folder,) = [path for path in cache.iterdir() if path.is_dir()]
+    with open(folder / "journal.jsonl", "a") as journal:
+        journal.write('{"row": 4, "ent')  # killed in the middle of a line
+    backbone = FakeBackbone()
+    store = run(backbone, shown, cache)
+    assert backbone.seen == 1
+    np.testing.assert_array_equal(store.array, run(FakeBackbone(), shown).array)
+    assert run(Dies(), shown, cache).ok.all()  # the line after the torn one counts
+
+
+def test_a_row_without_its_line_does_not_count(tmp_path, monkeypatch):
+    shown, cache = gallery(tmp_path / "g"), tmp_path / "cache"
+    synced = []
+
+    def dies_at_the_second(descriptor):
+        synced.append(descriptor)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(feature_cache.os, "fsync", dies_at_the_second)
+    monkeypatch.setattr(feature_cache, "atomic_write_text", lambda path, text: path.write_text(text))
+    with pytest.raises(feature_cache.NoSpace, match="No space left"):
+        run(FakeBackbone(), shown, cache)
+    monkeypatch.undo()
+    backbone = FakeBackbone()
+    run(backbone, shown, cache)
+    assert synced and backbone.seen == 5
+
+
+def test_a_damaged_store_is_made_again(tmp_path):
+    shown, cache = gallery(tmp_path / "g"), tmp_path / "cache"
+    folder = run(FakeBackbone(), shown, cache).folder
+    os.truncate(folder / "features.f16", 7)
+    backbone = FakeBackbone()
+    np.testing.assert_array_equal(run(backbone, shown, cache).array, run(FakeBackbone(), shown).array)
+    assert backbone.seen == 5
+    (folder / "store.json").write_text("{")
+    run(backbone, shown, cache)
+    assert backbone.seen == 10
+
+
+@pytest.mark.parametrize("place", [0, 17, -1])
+def test_a_flipped_bit_is_found_and_its_row_alone_is_made_again(tmp_path, place):
+    shown, cache = gallery(tmp_path / "g"), tmp_path / "cache"
+    store = run(FakeBackbone(), shown, cache)
+    expected = np.array(store.array)
+    data = bytearray((store.folder / "features.f16").read_bytes())
+    data[place] ^= 4
+    (store.folder / "features.f16").write_bytes(data)
+    backbone = FakeBackbone()
+    np.testing.assert_array_equal(run(backbone, shown, cache).array, expected)
+    assert backbone.seen == 1
+    backbone = FakeBackbone()
+    np.testing.assert_array_equal(run(backbone, shown, cache).array, expected)
+    assert backbone.seen == 0
+
+
+def test_a_flipped_bit_does_not_travel_to_another_gallery(tmp_path):
+    shown, cache = gallery(tmp_path / "g"), tmp_path / "cache"
+    store = run(FakeBackbone(), shown, cache)
+    data = bytearray((store.folder / "features.f16").read_bytes())
+    data[3] ^= 4
+    (store.folder / "features.f16").write_bytes(data)
+    backbone = FakeBackbone()
+    run(backbone, Gallery("sub", "train", shown.photos[:2], "", True), cache)
+    assert backbone.seen == 1
+
+
+def test_a_journal_without_checksums_still_counts(tmp_path):
+    shown, cache = gallery(tmp_path / "g"), tmp_path / "cache"
+    folder = run(FakeBackbone(), shown, cache).folder
+    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines() if line]
+    old = [json.dumps({"row": item["row"], "entry": item["entry"]}) for item in lines]
+    (folder / "journal.jsonl").write_text("\n".join(old) + "\n5\n")  # and a line that is no object
+    backbone = FakeBackbone()
+    assert run(backbone, shown, cache).ok.all() and backbone.seen == 0
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_corrupt_photographs_are_named_and_the_rest_goes_on(tmp_path, cached):
+    shown = gallery(tmp_path / "g", corrupt=(1, 3))
+    shown.photos[3].path.unlink()
+    cache = tmp_path / "cache" if cached else None
+    with pytest.warns(features.CorruptPhotographs, match=r"(?s)2 photograph.*01\.png.*03\.png"):
+        store = run(FakeBackbone(), shown, cache)
+    assert store.ok.tolist() == [True, False, True, False, True]
+    assert [name for name, _ in store.errors] == ["01.png", "03.png"]
+    assert str(tmp_path) not in features.error_report(store.errors)
+    assert not store.array[1].any() and store.geometries[1] is None
+    draw(shown.photos[1].path, 1)
+    draw(shown.photos[3].path, 3)
+    backbone = FakeBackbone()
+    mended = run(backbone, shown, cache)
+    assert mended.ok.all() and backbone.seen == (2 if cached else 5)
+
+
+def test_features_beyond_half_precision_are_an_error_of_their_photograph(tmp_path):
+    class Loud(FakeBackbone):
+        def trunk(self, images):
+            return super().trunk(images) + torch.tensor([0.0, 1e6]).repeat(len(images))[: len(images), None, None, None]
+
+    with pytest.warns(features.CorruptPhotographs, match="half precision"):
+        store = run(Loud(), gallery(tmp_path / "g", 2))
+    assert store.ok.tolist() == [True, False]
+
+
+def test_a_full_disk_is_said_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda _: type("U", (), {"free": 3})())
+    backbone = FakeBackbone()
+    with pytest.raises(feature_cache.NoSpace, match="cache_dir"):
+        run(backbone, gallery(tmp_path / "g"), tmp_path / "cache")
+    assert backbone.seen == 0 and not [p for p in (tmp_path / "cache").iterdir()]
+
+
+def test_too_much_for_the_memory_is_said_before_the_work(tmp_path):
+    backbone = FakeBackbone()
+    backbone.width = 10**12
+    with pytest.raises(MemoryError, match="cache_dir"):
+        run(backbone, gallery(tmp_path / "g"))
+
+
+def test_empty_gallery(tmp_path):
+    store = run(FakeBackbone(), Gallery("none", "test", (), "", True), tmp_path)
+    assert len(store) == 0 and store.array.shape == (0, 3, 2, 2)
+
+
+def test_the_same_photograph_twice_is_copied_for_another_gallery(tmp_path):
+    shown, cache = gallery(tmp_path / "g", 3), tmp_path / "cache"
+    whole = run(FakeBackbone(), shown, cache)
+    twice = Gallery("sub", "train", (shown.photos[2], Photo("copy", shown.photos[2].path, ())), "", True)
+    backbone = FakeBackbone()
+    store = run(backbone, twice, cache)
+    assert backbone.seen == 0
+    np.testing.assert_array_equal(store.array, whole.array[[2, 2]])

@@ -1,0 +1,154 @@
+"""Tests of contexts trained alone on fixed vectors, and of the record of such a run."""
+
+from __future__ import annotations
+
+import json
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from fdp_core import config
+from fdp_core.evaluation import results
+from fdp_core.model import FDP
+from fdp_core.retrieval import geometry
+from fdp_core.studies import contexts, word_classes
+
+TEXTS = ["the", "and", "office", "hotel", "coffee", "bank", "bakery", "from"]
+
+
+def word(text):
+    corners = np.array([[2, 2], [30, 2], [30, 12], [2, 12]], np.float32)
+    return SimpleNamespace(text=text, polygon=corners, ignore=False, script="Latin")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    model = FDP(tiny.backbone(), config.preset("default", image_size=64, probe="off", batch_size=8))
+    model.clusters = tiny.clusters(model.backbone)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def lessons(trained):
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((6, trained.backbone.embed_dim)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    photos = [SimpleNamespace(id=str(i), words=[word(TEXTS[i]), word(TEXTS[(i + 3) % 8])]) for i in range(6)]
+    plan = geometry.fit_array(np.zeros((64, 64, 3), np.uint8), 64, "letterbox")[1]
+    store = contexts.FixedVectors(vectors[:, :, None, None], np.ones(6, bool), [plan] * 6)
+    return SimpleNamespace(photos=photos), store
+
+
+def test_fixed_vectors_are_the_models_own(trained):
+    features = torch.randn(3, trained.backbone.width, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    class Store:
+        ok, geometries = np.ones(3, bool), [None] * 3
+
+        def __len__(self):
+            return 3
+
+        def batch(self, rows):
+            return features[rows]
+
+    with torch.no_grad():
+        expected = trained.encode_features(features)["image"]
+    found = contexts.fixed_vectors(trained, Store(), batch_size=2)
+    assert found.array.shape == (3, trained.backbone.embed_dim, 1, 1)
+    np.testing.assert_allclose(found.array[:, :, 0, 0], expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [0, 1, 16])
+def test_both_contexts_get_the_length_and_nothing_else_learns(trained, length):
+    model = contexts.PromptOnly(trained, length)
+    assert {len(model.prompt.context_function), len(model.prompt.context_content)} == {length}
+    (group,) = model.trainable_parameters()
+    assert {id(value) for value in group["params"]} == {id(value) for value in model.prompt.parameters()}
+    assert trained.config.context_function == 2, "the trained model stays as it was"
+    for name, value in trained.trained_state().items():
+        assert name.startswith("prompt.") or torch.equal(model.trained_state()[name], value)
+
+
+def test_a_list_can_decide_instead_of_the_clusters(trained):
+    def decide(texts):
+        return np.where(word_classes.is_function(texts), 0, 1)
+
+    assert contexts.PromptOnly(trained, 2, decide=decide).kinds_of(["hotel", "and"]).tolist() == [1, 0]
+    own = contexts.PromptOnly(trained, 2)
+    assert own.kinds_of(TEXTS).tolist() == trained.kinds_of(TEXTS).tolist()
+    assert own.kinds_of(["hotel"], ["function"]).tolist() == [0]
+
+
+def test_learning_moves_only_the_contexts_and_repeats_with_its_seed(trained, lessons):
+    gallery, store = lessons
+    model = contexts.learn(trained, 2, [gallery], [store], epochs=1, seed=3)
+    again = contexts.learn(trained, 2, [gallery], [store], epochs=1, seed=3)
+    other = contexts.learn(trained, 2, [gallery], [store], epochs=1, seed=4)
+    assert torch.equal(model.prompt.context_content, again.prompt.context_content)
+    assert not torch.equal(model.prompt.context_content, other.prompt.context_content)
+    start = contexts.PromptOnly(trained, 2, 3).prompt.context_content
+    assert not torch.equal(model.prompt.context_content, start)
+    assert torch.equal(model.positions, trained.positions)
+
+
+def test_length_nought_has_nothing_to_learn_and_no_context(trained, lessons):
+    model = contexts.learn(trained, 0, [lessons[0]], [lessons[1]])
+    function, content = (model.encode_queries(TEXTS, [kind] * len(TEXTS)) for kind in (0, 1))
+    assert torch.equal(function, content)
+
+
+def test_one_prompt_has_no_two_lengths(trained):
+    with pytest.raises(ValueError, match="expected 'two'"):
+        contexts.PromptOnly(FDP(trained.backbone, trained.config.replace(prompts="one")), 2)
+
+
+# the record
+
+
+@pytest.fixture
+def measured():
+    both, kinds = np.array([[0.2, 0.4, 0.9], [0.5, 0.6, 0.7]]), np.array([0, 1, 1])
+    asked = np.array([True, True, False])
+    long = contexts.rows(both, kinds, asked, "one vector", 4, 0)
+    return long + contexts.rows(both / 2, kinds, asked, "one vector", 0, 0)
+
+
+def test_rows_take_each_kind_behind_its_own_context(measured):
+    assert [(row["kind"], row["length"], row["mAP"]) for row in measured] == [
+        ("function", 4, pytest.approx(20)),
+        ("content", 4, pytest.approx(60)),
+        ("function", 0, pytest.approx(10)),
+        ("content", 0, pytest.approx(30)),
+    ]
+
+
+def test_means_are_grouped_with_rising_lengths(measured):
+    found = contexts.means(measured)
+    assert {key: list(value) for key, value in found.items()} == {
+        ("one vector", "function"): [0, 4],
+        ("one vector", "content"): [0, 4],
+    }
+    assert contexts.spread(found["one vector", "content"]) == pytest.approx(30)
+
+
+def test_a_record_survives_being_saved_and_read(measured, trained, tmp_path):
+    gallery = SimpleNamespace(name="mini", split="test", photos=[0] * 5, manifest_hash="")
+    queries = SimpleNamespace(protocol="listed", texts=TEXTS)
+    made = contexts.entry(measured, gallery, queries, trained, {"lengths": [0, 4]}, 1.0)
+    assert made["value"] == pytest.approx(30)
+    path = results.save(made, tmp_path)
+    assert os.path.basename(path).startswith("mini_test_fdp-context-lengths_")
+    table = results.load_all(tmp_path)
+    found = contexts.latest(table, "mini", "test", trained.backbone.name)
+    assert contexts.read(found) == contexts.read(json.loads(path.read_text()))
+    assert sorted(map(str, contexts.read(found))) == sorted(map(str, measured))
+    assert contexts.latest(table, "svt", "test", trained.backbone.name) is None
+
+
+def test_no_rows_make_no_record(trained):
+    with pytest.raises(ValueError, match="at least one length"):
+        contexts.entry([], None, None, trained, {}, 0.0)

@@ -1,0 +1,154 @@
+"""How good a text map is: against scikit-learn, against known worst and best maps, and broken on purpose."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from fdp_core.studies import attention_study, map_quality
+
+rng = np.random.default_rng(0)
+
+
+class Few(attention_study.Looks):
+    """Looks with only what is needed here: a pool that looks evenly, or as ``logits`` [N, H, L] say."""
+
+    def __init__(self, text, logits=None):
+        count, cells = text.shape
+        parts = {
+            "photos": tuple(range(count)),
+            "text": text.astype(np.float32),
+            "judged": np.ones(text.shape, bool),
+            "trained": torch.zeros(count, 2, cells + 1) if logits is None else logits,
+        }
+        for name, value in parts.items():
+            object.__setattr__(self, name, value)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 999), st.integers(3, 40), st.booleans())
+def test_points_agree_with_scikit_learn(seed, count, coarse):
+    draw = np.random.default_rng(seed)
+    values = draw.integers(0, 4, count).astype(float) if coarse else draw.normal(size=count)
+    text = draw.random(count) * draw.integers(0, 2, count)
+    text[0], text[1] = 0.5, 0
+    auc, precision = map_quality.point_auc(values, text)
+    labels, twice = np.repeat([1, 0], count), np.concatenate([values, values])
+    weights = np.concatenate([text, 1 - text])
+    assert auc == pytest.approx(roc_auc_score(labels, twice, sample_weight=weights))
+    assert precision == pytest.approx(average_precision_score(labels, twice, sample_weight=weights))
+
+
+def test_best_worst_and_blind_maps():
+    text = np.array([1.0, 1, 0, 0, 0])
+    assert map_quality.point_auc(text, text) == (1.0, 1.0)
+    assert map_quality.point_auc(-text, text)[0] == 0.0
+    assert map_quality.point_auc(np.zeros(5), text) == pytest.approx((0.5, 0.4))
+    with pytest.raises(ValueError, match="cells without"):
+        map_quality.point_auc(np.zeros(2), np.ones(2))
+
+
+def test_only_judged_cells_count_and_what_cannot_be_judged_is_nan():
+    text = np.zeros((2, 4))
+    text[0, 0] = 1
+    looks = Few(text)
+    maps = torch.tensor([[[1.0, 9.0], [0.0, 0.0]]] * 2)
+    assert map_quality.quality(looks, maps)[0, 0] == pytest.approx(2 / 3)
+    looks.judged[0, 1] = False
+    found = map_quality.quality(looks, maps)
+    assert found[0].tolist() == [1.0, 1.0] and np.isnan(found[1]).all()
+
+
+def test_shuffled_maps_keep_their_values_and_lose_their_places():
+    maps = torch.arange(2 * 25.0).view(2, 5, 5)
+    for share, moved in ((0.0, 0), (1.0, 25), (0.4, 10)):
+        spoilt = map_quality.shuffled(maps, share, seed=1)
+        assert torch.equal(spoilt.flatten(1).sort(1).values, maps.flatten(1))
+        assert (spoilt != maps).flatten(1).sum(1).max() <= moved
+    assert torch.equal(map_quality.shuffled(maps, 1.0, seed=1), map_quality.shuffled(maps, 1.0, seed=1))
+    assert not torch.equal(map_quality.shuffled(maps, 1.0, seed=1), map_quality.shuffled(maps, 1.0, seed=2))
+    with pytest.raises(ValueError, match="expected 0 to 1"):
+        map_quality.shuffled(maps, 1.5)
+
+
+def test_another_photographs_map():
+    maps = torch.arange(3.0).view(3, 1, 1)
+    assert map_quality.of_another(maps).flatten().tolist() == [2, 0, 1]
+    with pytest.raises(ValueError, match="two or more"):
+        map_quality.of_another(maps[:1])
+
+
+def test_the_annotators_map_makes_no_mistake_with_the_same_values():
+    text = rng.random((3, 16)) * (rng.random((3, 16)) < 0.3)
+    text[:, 0] = 1
+    given_map = torch.from_numpy(rng.normal(size=(3, 4, 4)))
+    best = map_quality.annotated(Few(text), given_map)
+    assert torch.equal(best.flatten(1).sort(1).values, given_map.flatten(1).sort(1).values)
+    flat = best.flatten(1).numpy()
+    for row, share in zip(flat, text):
+        assert row[share > 0].min() > row[share == 0].max()
+
+
+def test_ratio_of_sums_and_its_interval():
+    whole = rng.uniform(0.05, 0.2, 80)
+    noise = rng.normal(1, 0.3, (80, 3))
+    value, low, high = map_quality.ratio_interval(2 * whole[:, None] * noise, whole)
+    assert value.shape == low.shape == (3,) and (low < value).all() and (value < high).all()
+    np.testing.assert_allclose(value, 2, atol=0.25)
+    one, lower, upper = map_quality.ratio_interval(2 * whole * noise[:, 0], whole)
+    assert (one, lower, upper) == pytest.approx((value[0], low[0], high[0]))
+    exact = map_quality.ratio_interval(3 * whole, whole)
+    assert exact == pytest.approx((3, 3, 3))
+    with pytest.raises(ValueError, match="nothing to divide"):
+        map_quality.ratio_interval(np.ones(2), np.zeros(2))
+
+
+def test_the_interval_covers_as_often_as_it_says():
+    hits = 0
+    for seed in range(120):
+        draw = np.random.default_rng(seed)
+        whole = draw.uniform(0.5, 1.5, 40)
+        _, low, high = map_quality.ratio_interval(whole * draw.exponential(1, 40), whole, rounds=300, seed=seed)
+        hits += low <= 1 <= high
+    assert 0.85 <= hits / 120 <= 0.99
+
+
+def test_rank_correlation():
+    a = rng.normal(size=60)
+    assert map_quality.rank_correlation(a, np.exp(a), rounds=50)[0] == pytest.approx(1)
+    assert map_quality.rank_correlation(a, -a, rounds=50)[0] == pytest.approx(-1)
+    value, low, high = map_quality.rank_correlation(a, rng.normal(size=60), rounds=300)
+    assert low < value < high and low < 0 < high
+
+
+def scene(count=40, cells=49):
+    text = (rng.random((count, cells)) < 0.15).astype(float)
+    text[:, 0], text[:, 1] = 1, 0
+    good = torch.from_numpy(6 * text - 3 + rng.normal(0, 0.5, text.shape)).view(count, 7, 7)
+    return Few(text), good
+
+
+def test_claims_hold_of_a_good_map_and_fall_with_a_random_one():
+    looks, good = scene()
+    shift = attention_study.strength("log", 1.0)
+    assert all(map_quality.holds(map_quality.claims(looks, shift, good)).values())
+    random = map_quality.shuffled(good)
+    assert not any(map_quality.holds(map_quality.claims(looks, shift, random)).values())
+    backwards = map_quality.claims(looks, shift, -good)
+    assert not any(map_quality.holds(backwards).values())
+
+
+def test_a_shift_that_does_nothing_turns_nothing():
+    looks, good = scene()
+    found = map_quality.holds(map_quality.claims(looks, attention_study.strength("log", 0.0), good))
+    assert list(found.values()) == [True, False, False]
+
+
+def test_a_shift_out_of_reach_of_the_pool_turns_nothing():
+    looks, good = scene()
+    peaked = 1000 * torch.from_numpy(rng.random((len(looks), 2, 50)))
+    looks = Few(looks.text.astype(float), peaked)
+    weak = map_quality.claims(looks, attention_study.strength("additive", 1.0), good)
+    assert abs(weak["the shift turns attention to text"][0]) < 0.1

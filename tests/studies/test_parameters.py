@@ -1,0 +1,102 @@
+"""A misspelt or mistyped parameter stops a notebook; papermill alone would only warn."""
+
+import nbformat
+import papermill
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fdp_core.studies import parameters
+
+CELL = """seed: int = 0  # random seed
+rate: float = 1e-3  # learning rate
+dataset: str = "mini"  # name of the set
+folder: str | None = None  # photographs
+fast: bool = False  # fewer steps
+words: list = ["a"]  # queries
+plain = 3
+"""
+KNOWN = parameters.declared(CELL)
+
+
+def test_declared_names_and_annotations():
+    assert list(KNOWN) == ["seed", "rate", "dataset", "folder", "fast", "words", "plain"]
+    assert KNOWN["folder"] == "str | None" and KNOWN["plain"] == ""
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"seed": 3},
+        {"rate": 1},
+        {"rate": 0.5},
+        {"folder": None},
+        {"folder": "x"},
+        {"fast": True},
+        {"words": []},
+        {"plain": "anything"},
+    ],
+)
+def test_good_values_pass(values):
+    parameters.validate(values, KNOWN)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"datset": "svt"}, "Unknown parameter 'datset'. Did you mean 'dataset'"),
+        ({"qqqq": 1}, "Unknown parameter 'qqqq'. This notebook has: seed"),
+        ({"seed": "three"}, "'seed' is 'three'; expected int"),
+        ({"seed": True}, "expected int"),
+        ({"seed": 1.5}, "expected int"),
+        ({"fast": 1}, "expected bool"),
+        ({"folder": 3}, r"expected str \| None"),
+    ],
+)
+def test_bad_values_say_what_is_wrong(values, message):
+    with pytest.raises(parameters.BadParameter, match=message):
+        parameters.validate(values, KNOWN)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(KNOWN)), st.none() | st.booleans() | st.integers() | st.text(max_size=3)))
+def test_never_another_error(values):
+    try:
+        parameters.validate(values, KNOWN)
+    except parameters.BadParameter as error:
+        assert "expected" in str(error)
+
+
+def test_history_without_papermill_passes():
+    parameters.check(["", CELL, "datset = 'svt'", "import os"])
+
+
+def test_history_of_papermill_is_checked():
+    good = "# Parameters\nseed = 4\nrate = float('nan')\n"
+    parameters.check(["", CELL, good, "from fdp_core.studies import parameters"])
+    with pytest.raises(parameters.BadParameter, match="datset"):
+        parameters.check(["", CELL, '# Parameters\ndatset = "svt"\n', "parameters.check(In)"])
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    cells = [
+        nbformat.v4.new_code_cell("seed: int = 0  # seed", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(
+            "from fdp_core.studies import parameters\n\nparameters.check(In)\nprint('seed', seed)"
+        ),
+    ]
+    book = nbformat.v4.new_notebook(cells=cells)
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(book, tmp_path / "in.ipynb")
+    return tmp_path / "in.ipynb"
+
+
+def test_plain_papermill_stops_at_a_misspelt_parameter(notebook, tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="Did you mean 'seed'"):
+        papermill.execute_notebook(notebook, tmp_path / "out.ipynb", parameters={"sed": 1}, progress_bar=False)
+
+
+def test_plain_papermill_runs_with_a_right_one(notebook, tmp_path):
+    done = papermill.execute_notebook(notebook, tmp_path / "out.ipynb", parameters={"seed": 1}, progress_bar=False)
+    assert done.cells[-1].outputs[0].text == "seed 1\n"
