@@ -29,7 +29,7 @@ test: $(INSTALLED) lint ## set up or re-use the same environment, run all tests 
 lint: $(INSTALLED) ## check the style of all Python code and the layers of the library
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check --quiet .
-	$(BIN)/lint-imports --no-logo --no-timing
+	$(BIN)/lint-imports --no-logo
 
 nbval: $(INSTALLED) ## re-execute the notebooks and compare with their stored outputs
 	$(BIN)/python -m pytest --nbval $(NOTEBOOKS)
