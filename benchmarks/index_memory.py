@@ -23,7 +23,7 @@ import torch
 from fdp_core import backbones, config, datasets
 from fdp_core.datasets import Photo
 from fdp_core.model import FDP
-from fdp_core.retrieval import stream_index, systems
+from fdp_core.retrieval import index, systems
 from fdp_core.studies import speed
 from fdp_core.studies.speed import peak_memory
 
@@ -38,11 +38,11 @@ def child(args: argparse.Namespace, count: int) -> dict[str, float]:
     model = FDP(backbones.load("mini"), config.preset("default", image_size=args.image_size)).eval()
     system = systems.fdp(model, progress=False, batch_size=32)
     many = dataclasses.replace(gallery, photos=photos)
-    stream_index.write(
-        system, dataclasses.replace(gallery, photos=photos[: 2 * stream_index.SLICE]), small.parent / "w"
+    index.write(
+        system, dataclasses.replace(gallery, photos=photos[: 2 * index.SLICE]), small.parent / "w"
     )
     before, start = peak_memory(), time.process_time()
-    path = stream_index.write(system, many, small.parent / "index")
+    path = index.write(system, many, small.parent / "index")
     return {
         "growth": peak_memory() - before,
         "peak": peak_memory(),

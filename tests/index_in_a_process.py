@@ -1,4 +1,4 @@
-"""Run by test_stream_index: index one photograph many times and print by how many bytes the peak memory grew."""
+"""Run by test_index: index one photograph many times and print by how many bytes the peak memory grew."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fdp_core.datasets import Gallery, Photo
-from fdp_core.retrieval import index, stream_index
+from fdp_core.retrieval import index
 from fdp_core.retrieval.vectors import VectorSets
 from fdp_core.studies.speed import peak_memory
 
@@ -27,7 +27,7 @@ if __name__ == "__main__":
     shown = Gallery("many", "test", photos, "", True)
     before = peak_memory()
     if int(streamed):
-        stream_index.write(Fast(), shown, file, 64)
+        index.write(Fast(), shown, file, 64)
     else:
         index.Index.build(Fast(), shown).save(file)
     print(peak_memory() - before)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,18 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from fdp_core.datasets import images
 from fdp_core.datasets.folder import load_folder
-from fdp_core.files import atomic_write_bytes, sha256_file
+from fdp_core.datasets.types import Gallery
+from fdp_core.files import atomic_path, sha256_file
+from fdp_core.model import FDP
 from fdp_core.retrieval import systems
-from fdp_core.retrieval.vectors import VectorSets, top_rows
+from fdp_core.retrieval.vectors import Embedder, VectorSets, top_rows
 
 _FORMAT = "fdp-index-2"
 _ONE_VECTOR_FORMAT = "fdp-index-1"  # without starts: one vector a photograph
 _HASHED = 65_536  # vectors hashed at once: an index may be larger than the memory
+SLICE = 256  # photographs whose vectors are in memory at once while an index file is written
 
 
 class CorruptIndex(ValueError):
@@ -43,9 +48,13 @@ class Hit:
     score: float
 
 
-def _as_system(model: Any, **options: Any) -> Any:
+def _as_system(model: FDP | Embedder, **options: Any) -> Embedder:
     """Return a system for a model: itself, or what :func:`fdp_core.retrieval.systems.fdp` makes of it."""
     return model if hasattr(model, "encode_gallery") else systems.fdp(model, **options)
+
+
+def _as_gallery(photographs: Gallery | str | Path) -> Gallery:
+    return load_folder(photographs) if isinstance(photographs, (str, Path)) else photographs
 
 
 def contents_hash(paths: list[Path] | tuple[Path, ...], ids: list[str] | tuple[str, ...]) -> str:
@@ -58,28 +67,6 @@ def contents_hash(paths: list[Path] | tuple[Path, ...], ids: list[str] | tuple[s
             content = "missing"
         digest.update(f"{name}\0{content}\n".encode())
     return digest.hexdigest()
-
-
-def describe(
-    model_hash: str,
-    contents: str,
-    ids: Sequence[str],
-    paths: Sequence[Path],
-    unreadable: Sequence[str],
-    may_show: bool,
-    sha256: str,
-) -> dict[str, str]:
-    """Return what an index file tells beside its vectors; fields as in :class:`Index`, and the vectors' hash."""
-    return {
-        "format": _FORMAT,
-        "model_hash": model_hash,
-        "contents": contents,
-        "ids": json.dumps(list(ids)),
-        "paths": json.dumps([str(path) for path in paths]),
-        "unreadable": json.dumps(list(unreadable)),
-        "may_show": json.dumps(may_show),
-        "sha256": sha256,
-    }
 
 
 def _vectors_hash(features: np.ndarray, starts: np.ndarray | None) -> str:
@@ -100,6 +87,127 @@ def _map(path: Path) -> np.ndarray:
     if entry["dtype"] != "F32" or not all(entry["shape"]):
         raise CorruptIndex(f"{path} holds vectors {entry['dtype']} {entry['shape']}; expected F32 [R, D].")
     return np.memmap(path, "<f4", "r", 8 + length + entry["data_offsets"][0], tuple(entry["shape"]))
+
+
+def _encode(system: Embedder, gallery: Gallery) -> VectorSets:
+    sets = system.encode_gallery(gallery)
+    sets = sets if isinstance(sets, VectorSets) else VectorSets.of(np.asarray(sets))
+    if len(sets) != len(gallery.photos):
+        raise ValueError(f"The model encoded {len(sets)} photographs of {len(gallery.photos)}.")
+    return sets
+
+
+def _encode_slices(system: Embedder, gallery: Gallery, size: int) -> Iterator[VectorSets]:
+    """Encode ``size`` photographs at a time; one in which nothing can be read (the system warns) has no vectors."""
+    for start in range(0, len(gallery.photos), size):
+        part = dataclasses.replace(gallery, photos=gallery.photos[start : start + size])
+        try:
+            yield _encode(system, part)
+        except ValueError:
+            if any(_opens(photo.path) for photo in part.photos):
+                raise
+            yield VectorSets(np.zeros((0, 1), np.float32), np.zeros(len(part.photos) + 1, np.int64))
+
+
+def _opens(path: Path) -> bool:
+    try:
+        images.open_image(path)
+    except images.CorruptImage:
+        return False
+    return True
+
+
+def _save(
+    path: str | Path,
+    slices: Iterable[VectorSets],
+    ids: Sequence[str],
+    paths: Sequence[Path],
+    unreadable: Sequence[str] = (),
+    **facts: Any,
+) -> Path:
+    """Write an index file, whole or not at all, as its vectors come; a photograph without vectors is unreadable.
+
+    Args:
+        path: the file.
+        slices: vectors of the N photographs, in their order.
+        ids: N ids; ``paths``: N files.
+        unreadable: ids of photographs that were left out before.
+        facts: ``model_hash``, ``contents`` and ``may_show`` of :class:`Index`.
+
+    Raises:
+        ValueError: no photograph has a vector.
+    """
+
+    def header(good: np.ndarray, shape: tuple[int, int], starts: int, sha256: str) -> bytes:
+        size, missing = 4 * shape[0] * shape[1], [name for name, fine in zip(ids, good) if not fine]
+        described = {
+            "format": _FORMAT,
+            "model_hash": facts["model_hash"],
+            "contents": facts["contents"],
+            "ids": json.dumps([name for name, fine in zip(ids, good) if fine]),
+            "paths": json.dumps([str(file) for file, fine in zip(paths, good) if fine]),
+            "unreadable": json.dumps([*unreadable, *missing]),
+            "may_show": json.dumps(facts["may_show"]),
+            "sha256": sha256,
+        }
+        tensors = {
+            "features": {"dtype": "F32", "shape": list(shape), "data_offsets": [0, size]},
+            "starts": {"dtype": "I64", "shape": [starts], "data_offsets": [size, size + 8 * starts]},
+        }
+        return json.dumps({"__metadata__": described, **tensors}).encode()
+
+    # The header comes first and is known last: room for the longest one, filled up with blanks.
+    longest = header(np.ones(len(ids), bool), (2**40, 2**20), 2**40, "0" * 64)
+    room = (len(longest) + 64) // 8 * 8  # vectors begin at a multiple of eight, so that a map of them is aligned
+    digest, counts, width = hashlib.sha256(), [np.zeros(0, np.int64)], 0
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.seek(8 + room)
+        for sets in slices:
+            counts.append(np.diff(sets.starts))
+            if len(sets.vectors):
+                width = sets.vectors.shape[1]
+                block = np.ascontiguousarray(sets.vectors, "<f4").data.cast("B")
+                digest.update(block)
+                file.write(block)
+        good = np.concatenate(counts) > 0
+        if not good.any():
+            raise ValueError(f"None of the {len(ids)} photographs could be read.")
+        starts = np.append(0, np.cumsum(np.concatenate(counts)[good])).astype("<i8")
+        digest.update(starts.tobytes())
+        file.write(starts.tobytes())
+        file.seek(0)
+        text = header(good, (int(starts[-1]), width), len(starts), digest.hexdigest())
+        file.write(room.to_bytes(8, "little") + text.ljust(room))
+    return Path(path)
+
+
+def write(
+    model: FDP | Embedder, photographs: Gallery | str | Path, path: str | Path, size: int = SLICE, **options: Any
+) -> Path:
+    """Encode photographs slice by slice and write their index; :meth:`Index.load` reads it.
+
+    What grows with the gallery are the names of the photographs alone: pixels, features and vectors stay those of one
+    slice.
+
+    Args:
+        model: an FDP model or any embedding system.
+        photographs: a gallery or a folder.
+        path: the index file; it is written whole or not at all.
+        size: photographs a slice, at least 1.
+        options: as in :meth:`Index.build`.
+
+    Returns:
+        The file; it holds what ``Index.build(...).save(path)`` writes.
+
+    Raises:
+        ValueError: none of the photographs can be read, or the model encodes another number of them.
+    """
+    if size < 1:
+        raise ValueError(f"size is {size}; expected 1 or more photographs a slice.")
+    system, gallery = _as_system(model, **options), _as_gallery(photographs)
+    ids, paths = [photo.id for photo in gallery.photos], [Path(photo.path) for photo in gallery.photos]
+    facts = {"model_hash": system.model_hash, "contents": contents_hash(paths, ids), "may_show": gallery.may_show}
+    return _save(path, _encode_slices(system, gallery, size), ids, paths, **facts)
 
 
 @dataclass
@@ -126,7 +234,7 @@ class Index:
     contents: str = ""
     unreadable: tuple[str, ...] = ()
     may_show: bool = False
-    system: Any = field(default=None, repr=False)
+    system: Embedder | None = field(default=None, repr=False)
     starts: np.ndarray | None = None
     _sets: VectorSets | None = field(default=None, init=False, repr=False, compare=False)
 
@@ -154,7 +262,7 @@ class Index:
         return len(self.ids)
 
     @classmethod
-    def build(cls, model: Any, photographs: Any, **options: Any) -> Index:
+    def build(cls, model: FDP | Embedder, photographs: Gallery | str | Path, **options: Any) -> Index:
         """Encode photographs.
 
         Args:
@@ -171,16 +279,11 @@ class Index:
             DatasetMissing: the folder is not there or holds no photograph.
             ValueError: none of the photographs can be read, or the model encodes another number of them.
         """
-        gallery = load_folder(photographs) if isinstance(photographs, (str, Path)) else photographs
-        system = _as_system(model, **options)
+        system, gallery = _as_system(model, **options), _as_gallery(photographs)
         ids, paths = [p.id for p in gallery.photos], [Path(p.path) for p in gallery.photos]
         contents = contents_hash(paths, ids)
-        sets = system.encode_gallery(gallery)
-        if not isinstance(sets, VectorSets):
-            sets = VectorSets.of(np.asarray(sets))
+        sets = _encode(system, gallery)
         good = sets.readable
-        if len(good) != len(ids):
-            raise ValueError(f"The model encoded {len(good)} photographs of {len(ids)}.")
         sets = sets.take(good)
         return cls(
             features=sets.vectors,
@@ -196,16 +299,11 @@ class Index:
 
     def save(self, path: str | Path) -> Path:
         """Write the index as one safetensors file, whole or not at all; paths are kept as they are."""
-        facts = self.model_hash, self.contents, self.ids, self.paths, self.unreadable, self.may_show
-        described = describe(*facts, _vectors_hash(self.features, self.starts))
-        tensors = {
-            "features": np.ascontiguousarray(self.features, np.float32),
-            "starts": np.ascontiguousarray(self.starts, np.int64),
-        }
-        return atomic_write_bytes(path, safetensors.numpy.save(tensors, metadata=described))
+        facts = {"model_hash": self.model_hash, "contents": self.contents, "may_show": self.may_show}
+        return _save(path, [self.sets], self.ids, self.paths, self.unreadable, **facts)
 
     @classmethod
-    def load(cls, path: str | Path, model: Any = None, mapped: bool = False) -> Index:
+    def load(cls, path: str | Path, model: FDP | Embedder | None = None, mapped: bool = False) -> Index:
         """Read an index.
 
         Args:
@@ -260,13 +358,13 @@ class Index:
                 )
         return index
 
-    def check(self, photographs: Any) -> None:
+    def check(self, photographs: Gallery | str | Path) -> None:
         """Compare the index with photographs as they are now.
 
         Raises:
             StaleIndex: a photograph was added, removed or changed since.
         """
-        gallery = load_folder(photographs) if isinstance(photographs, (str, Path)) else photographs
+        gallery = _as_gallery(photographs)
         ids = [p.id for p in gallery.photos]
         if contents_hash([Path(p.path) for p in gallery.photos], ids) == self.contents:
             return
@@ -309,7 +407,9 @@ class Index:
         ]
 
 
-def open_index(model: Any, photographs: Any, path: str | Path | None = None, **options: Any) -> Index:
+def open_index(
+    model: FDP | Embedder, photographs: Gallery | str | Path, path: str | Path | None = None, **options: Any
+) -> Index:
     """Load the index at a path if it fits the model and the photographs as they are now; else build and save
     it.
 
@@ -322,10 +422,7 @@ def open_index(model: Any, photographs: Any, path: str | Path | None = None, **o
     Returns:
         An index that fits both.
     """
-    from fdp_core.retrieval import stream_index  # it writes what this module reads
-
-    system = _as_system(model, **options)
-    gallery = load_folder(photographs) if isinstance(photographs, (str, Path)) else photographs
+    system, gallery = _as_system(model, **options), _as_gallery(photographs)
     if path is not None and Path(path).is_file():
         try:
             index = Index.load(path, system)
@@ -336,9 +433,6 @@ def open_index(model: Any, photographs: Any, path: str | Path | None = None, **o
             folder = {photo.id: Path(photo.path) for photo in gallery.photos}
             index.paths = tuple(folder[name] for name in index.ids)  # the photographs may have moved as a whole
             return index
-    if path is not None and len(gallery.photos) > stream_index.SLICE:
-        return Index.load(stream_index.write(system, gallery, path), system, mapped=True)
-    index = Index.build(system, gallery)
-    if path is not None:
-        index.save(path)
-    return index
+    if path is None:
+        return Index.build(system, gallery)
+    return Index.load(write(system, gallery, path, SLICE), system, mapped=len(gallery.photos) > SLICE)
