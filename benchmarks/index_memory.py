@@ -38,9 +38,7 @@ def child(args: argparse.Namespace, count: int) -> dict[str, float]:
     model = FDP(backbones.load("mini"), config.preset("default", image_size=args.image_size)).eval()
     system = systems.fdp(model, progress=False, batch_size=32)
     many = dataclasses.replace(gallery, photos=photos)
-    index.write(
-        system, dataclasses.replace(gallery, photos=photos[: 2 * index.SLICE]), small.parent / "w"
-    )
+    index.write(system, dataclasses.replace(gallery, photos=photos[: 2 * index.SLICE]), small.parent / "w")
     before, start = peak_memory(), time.process_time()
     path = index.write(system, many, small.parent / "index")
     return {

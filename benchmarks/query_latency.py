@@ -6,7 +6,8 @@
 The vectors lie between neighbouring region vectors of a real set (fdp_core/studies/vector_search.py), or anywhere on
 the sphere (--kind gaussian: no clusters at all). The queries are the real ones of the set; the index's subspace is
 that of frequent words that are none of them. --width above the model's own turns everything into a wider space: the
-time is that of the wider vectors, the subspace still the model's own. Faiss joins in where it is installed. Writes a record.
+time is that of the wider vectors, the subspace still the model's own. Faiss joins in where it is installed.
+Writes a record.
 """
 
 from __future__ import annotations
