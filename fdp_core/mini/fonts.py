@@ -72,6 +72,6 @@ def _shape(path: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    from fdp_core import font_packages  # here, because it needs this module whole
+    from fdp_core.mini import font_packages  # here, because it needs this module whole
 
     font_packages.main()
