@@ -1,8 +1,8 @@
 """Which packages the renderer's fonts come from, and under which licences: ``assets/fonts.yaml``.
 
-    python -m fdp_core.mini.fonts             how many faces were found, which packages are missing, how to install them
-    python -m fdp_core.mini.fonts --install   install the missing ones (Debian and its kin)
-    python -m fdp_core.mini.fonts --write     write the list anew from this machine (Debian and its kin)
+    python -m fdp_core.mini.font_packages             how many faces were found, which packages are missing, how to install them
+    python -m fdp_core.mini.font_packages --install   install the missing ones (Debian and its kin)
+    python -m fdp_core.mini.font_packages --write     write the list anew from this machine (Debian and its kin)
 
 The same scenes need the same faces. The project ships none of them.
 """
@@ -35,7 +35,7 @@ _DOC = Path("/usr/share/doc")
 _FACES = (".ttf", ".otf", ".otb", ".ttc", ".pfb")
 _HEAD = """\
 # Fonts of the renderer: packages of the system (Debian 12) and, last, matplotlib's wheel; none is part of the project.
-# Written by `python -m fdp_core.mini.fonts --write`. licence: of the faces, short for /usr/share/doc/PACKAGE/copyright.
+# Written by `python -m fdp_core.mini.font_packages --write`. licence: of the faces, short for /usr/share/doc/PACKAGE/copyright.
 # faces: how many usable faces fdp_core.mini.fonts.find_fonts() takes from it; 0 for fonts of pictures (Font Awesome,
 # Noto Color Emoji), no writing on signs, no letters of English, or only shapes that another package has as well.
 """
@@ -217,7 +217,7 @@ def _of_face(fields: Sequence[tuple[str, str]], path: str) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Say which fonts there are and what is missing; install or write the list only where asked to."""
     description = __doc__.split("\n\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m fdp_core.mini.fonts", description=description)
+    parser = argparse.ArgumentParser(prog="python -m fdp_core.mini.font_packages", description=description)
     parser.add_argument("--install", action="store_true", help="run the apt-get line that is printed")
     parser.add_argument("--write", action="store_true", help="write assets/fonts.yaml anew from this machine")
     options = parser.parse_args(arguments)
@@ -241,3 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"Packages missing: {len(absent)}. To install them (as root):\n{shlex.join(line)}")
         if options.install:
             subprocess.run(line, check=True)
+
+
+if __name__ == "__main__":
+    main()

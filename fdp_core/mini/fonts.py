@@ -69,9 +69,3 @@ def _shape(path: Path) -> str | None:
         return hashlib.sha256(bytes(font.getmask("HamburgRg"))).hexdigest()
     except Exception:  # noqa: BLE001  fonts come from anywhere; one that cannot be read is not used
         return None
-
-
-if __name__ == "__main__":
-    from fdp_core.mini import font_packages  # here, because it needs this module whole
-
-    font_packages.main()
