@@ -1,6 +1,6 @@
 """Which packages the renderer's fonts come from, and under which licences: ``assets/fonts.yaml``.
 
-    python -m fdp_core.mini.font_packages             how many faces were found, which packages are missing, how to install them
+    python -m fdp_core.mini.font_packages             faces found, packages missing, how to install them
     python -m fdp_core.mini.font_packages --install   install the missing ones (Debian and its kin)
     python -m fdp_core.mini.font_packages --write     write the list anew from this machine (Debian and its kin)
 
@@ -35,7 +35,7 @@ _DOC = Path("/usr/share/doc")
 _FACES = (".ttf", ".otf", ".otb", ".ttc", ".pfb")
 _HEAD = """\
 # Fonts of the renderer: packages of the system (Debian 12) and, last, matplotlib's wheel; none is part of the project.
-# Written by `python -m fdp_core.mini.font_packages --write`. licence: of the faces, short for /usr/share/doc/PACKAGE/copyright.
+# Written by `python -m fdp_core.mini.font_packages --write`. licence: of faces, for /usr/share/doc/PACKAGE/copyright.
 # faces: how many usable faces fdp_core.mini.fonts.find_fonts() takes from it; 0 for fonts of pictures (Font Awesome,
 # Noto Color Emoji), no writing on signs, no letters of English, or only shapes that another package has as well.
 """
