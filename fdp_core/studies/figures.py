@@ -1,0 +1,247 @@
+"""What several chapters draw: photographs found, maps over photographs, values with intervals; all in one style.
+
+A chapter switches the style on with ``plt.style.use(figures.STYLE)``. The functions use it by themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from fdp_core.datasets import images
+from fdp_core.retrieval.geometry import Geometry
+from fdp_core.retrieval.index import Hit
+
+STYLE = Path(__file__).with_name("book.mplstyle")
+PALETTE = BLUE, ORANGE, GREEN, RED, SKY, PURPLE, BLACK = (  # Okabe and Ito: safe for colour-blind readers
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000",
+)  # fmt: skip
+GREY = "#666666"
+MARKERS = "osD^vP*"
+DASHES = ((), (4, 2), (1, 1.5), (4, 1.5, 1, 1.5), (6, 1, 1, 1, 1, 1), (8, 2), (2, 1))  # as seaborn takes them
+_THUMBNAIL = 240  # pixels of the long side: keeps executed notebooks small
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Draw inside in the style of the book, and restore the caller's style afterwards."""
+    interactive = mpl.is_interactive()
+    try:
+        with plt.style.context(STYLE):
+            try:
+                yield
+            finally:
+                # The first figure may load the notebook's backend, which switches this on; restoring the old value
+                # would leave all later figures of the notebook undrawn.
+                interactive = mpl.is_interactive()
+    finally:
+        mpl.interactive(interactive)
+
+
+def literal(text: str) -> str:
+    """Return a query or an id so that matplotlib draws it as it is written: a dollar sign starts no formula."""
+    return text.replace("$", r"\$")
+
+
+@style()
+def ranked_photographs(
+    hits: Sequence[Hit],
+    query: str,
+    relevant: Sequence[bool] | None = None,
+    columns: int = 5,
+    show: bool = True,
+    attribution: str = "",
+) -> Figure:
+    """Draw found photographs in rank order, each with rank, score and, where known, whether it is right.
+
+    Args:
+        hits: K results, best first.
+        query: the text searched for.
+        relevant: K truth values: green frame and ✓, or red frame and ✗; None where nobody knows.
+        columns: photographs a row.
+        show: False draws ids in place of photographs that may not be shown in public.
+        attribution: line under the figure.
+
+    Raises:
+        ValueError: there are no hits, or ``relevant`` has another length.
+    """
+    if not hits:
+        raise ValueError("Nothing to draw: there are no hits.")
+    if relevant is not None and len(relevant) != len(hits):
+        raise ValueError(f"{len(hits)} hits but {len(relevant)} truth values.")
+    columns = min(columns, len(hits))
+    lines = math.ceil(len(hits) / columns)
+    pictures = [_picture(hit.path, _THUMBNAIL) if show else None for hit in hits]
+    tall = max(picture.height / picture.width if picture else 1.0 for picture in pictures)
+    size = (2.1 * columns, (2.0 * min(tall, 1.4) + 0.35) * lines + 0.5)
+    fig, axs = plt.subplots(lines, columns, figsize=size, squeeze=False)
+    for ax in axs.flat[len(hits) :]:
+        ax.set_axis_off()
+    for number, (ax, hit, picture) in enumerate(zip(axs.flat, hits, pictures)):
+        colour, mark = "#888888", ""
+        if relevant is not None:
+            colour, mark = (GREEN, "✓") if relevant[number] else (RED, "✗")
+        if picture is None:
+            ax.set(xlim=(0, 1), ylim=(0, 1), facecolor="#eeeeee")
+            ax.text(0.5, 0.5, f"{literal(hit.id)}\n(not shown:\nlicence)", ha="center", va="center", fontsize=7)
+        else:
+            ax.imshow(picture)
+        ax.grid(False)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set(visible=True, color=colour, linewidth=4 if mark else 1)
+        ax.set_title(f"{number + 1}  {mark}  {hit.score:.3f}", color=colour if mark else BLACK)
+    fig.suptitle(literal(f"query: {query!r}"))
+    if attribution:
+        fig.supxlabel(literal(attribution), fontsize=7)
+    return fig
+
+
+@style()
+def map_over_photograph(
+    image: str | Path | Image.Image | np.ndarray,
+    values: ArrayLike,
+    geometry: Geometry,
+    ax: Axes | None = None,
+    title: str = "",
+    label: str = "",
+    limits: tuple[float, float] | None = None,
+    alpha: float = 0.75,
+) -> Axes:
+    """Draw a map of the trunk's grid over its photograph, in the photograph's own pixels.
+
+    Args:
+        image: file, PIL image or uint8 [H, W, 3].
+        values: float [G, G]; or attention [heads, 1 + G * G] or [1 + G * G], mean token first: its mean over heads is
+            drawn without the mean token, as a multiple of even attention.
+        geometry: how the photograph was placed on the square input.
+        ax: where to draw; None makes a figure.
+        title: of the panel.
+        label: of the colour bar; "" for none.
+        limits: values of the first and the last colour; None for the map's own.
+        alpha: opacity of the highest value, 0-1; 0 shows the photograph alone.
+
+    Raises:
+        ValueError: attention over a number of tokens that is no square grid and a mean token.
+    """
+    picture, values = _picture(image), _grid(values)
+    (left, top), (right, bottom) = geometry.invert(np.array([[0, 0], [geometry.size, geometry.size]], float))
+    low, high = limits or (float(values.min()), float(values.max()))
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.6, 3.6))
+    # The stored picture is small; its coordinates stay those of the photograph.
+    ax.imshow(_picture(picture, 640), extent=(0, picture.width, picture.height, 0))
+    drawn = ax.imshow(
+        values,
+        extent=(left, right, bottom, top),
+        alpha=alpha * (0.15 + 0.85 * np.clip((values - low) / max(high - low, 1e-12), 0, 1)),
+        vmin=low,
+        vmax=max(high, low + 1e-12),
+        interpolation="bilinear",
+    )
+    ax.grid(False)
+    ax.set(xlim=(0, picture.width), ylim=(picture.height, 0), title=title, xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    if label:
+        ax.figure.colorbar(drawn, ax=ax, label=label, shrink=0.8)
+    return ax
+
+
+@style()
+def forest(
+    table: pd.DataFrame, x: str, y: str, hue: str | None = None, reference: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw values with their intervals as points in lines, the first line at the top.
+
+    Args:
+        table: one row a point, with columns ``x`` (value), ``from``, ``to`` (ends of its interval) and ``y`` (name of
+            its line); a missing value leaves its place empty.
+        x: column of the values. y: column of the names.
+        hue: column by which the points of one line differ, drawn in other colours and marks; None for one point a line.
+        reference: value marked by a dashed line.
+        ax: where to draw; None makes a figure.
+    """
+    names, kinds = list(table[y].unique()), [None] if hue is None else list(table[hue].unique())
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.4, (0.16 + 0.14 * len(kinds)) * len(names) + 1.1))
+    gap = 0.7 / len(kinds)
+    for number, kind in enumerate(kinds):
+        part = table if kind is None else table[table[hue] == kind]
+        value, low, high = part[[x, "from", "to"]].to_numpy(float).T
+        at = np.array([names.index(name) for name in part[y]]) + (number - (len(kinds) - 1) / 2) * gap
+        colour = PALETTE[number % len(PALETTE)]
+        ax.hlines(at, low, high, color=colour, linewidth=1.4)
+        ax.plot(value, at, MARKERS[number % len(MARKERS)], color=colour, markersize=5, label=kind)
+    if reference is not None:
+        ax.axvline(reference, color=GREY, linestyle="--", linewidth=1)
+    ax.set_yticks(range(len(names)), [literal(str(name)) for name in names])
+    ax.set(xlabel=x, ylim=(len(names) - 0.4, -0.6))
+    ax.grid(axis="y", visible=False)
+    if hue is not None:
+        ax.legend(fontsize=8)
+    return ax
+
+
+@style()
+def curves(
+    table: pd.DataFrame, x: str, y: str, hue: str | None = None, reference: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw values over a setting, one line a kind, told apart by colour, marks and dashes, with their intervals.
+
+    Args:
+        table: one row a point, with columns ``x`` and ``y``; where it has ``from`` and ``to``, a band shows them.
+        x: column of the setting. y: column of the values.
+        hue: column of the kinds; None for one line.
+        reference: value of ``y`` marked by a dashed line.
+        ax: where to draw; None makes a figure.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.8, 3.5))
+    kinds = [None] if hue is None else list(table[hue].unique())
+    look = {"palette": PALETTE[: len(kinds)], "dashes": DASHES[: len(kinds)], "markers": MARKERS[: len(kinds)]}
+    names = {"hue": hue, "style": hue, "hue_order": kinds, "style_order": kinds, **look} if hue else {"marker": "o"}
+    sns.lineplot(table, x=x, y=y, errorbar=None, ax=ax, **names)
+    for number, kind in enumerate(kinds):
+        part = (table if kind is None else table[table[hue] == kind]).sort_values(x)
+        if "from" in part:
+            band = part[[x, "from", "to"]].to_numpy(float).T
+            ax.fill_between(*band, color=PALETTE[number % len(PALETTE)], alpha=0.15, linewidth=0)
+    if reference is not None:
+        ax.axhline(reference, color=GREY, linestyle="--", linewidth=1)
+    if hue is not None:
+        ax.legend(fontsize=8)
+    return ax
+
+
+def _picture(source: str | Path | Image.Image | np.ndarray, long_side: int | None = None) -> Image.Image:
+    """Return an RGB image, shrunk to at most ``long_side`` pixels."""
+    if isinstance(source, np.ndarray):
+        source = Image.fromarray(source)
+    image = source.convert("RGB") if isinstance(source, Image.Image) else images.open_image(source)
+    if long_side:
+        image = image.copy()
+        image.thumbnail((long_side, long_side))
+    return image
+
+
+def _grid(values: ArrayLike) -> np.ndarray:
+    """Return a map [G, G], or attention as such a map over even attention."""
+    values = np.asarray(values, float)
+    if values.ndim == 2 and values.shape[0] == values.shape[1]:
+        return values
+    cells = values.reshape(-1, values.shape[-1]).mean(axis=0)[1:]
+    side = math.isqrt(cells.size)
+    if side * side != cells.size:
+        raise ValueError(f"{cells.size + 1} tokens are no square grid and a mean token.")
+    return cells.reshape(side, side) / cells.mean()
