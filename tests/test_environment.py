@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 DIRECT = """
 torch torchvision open_clip_torch opencv-python-headless scikit-learn scipy matplotlib seaborn pandas
 Levenshtein RapidFuzz nbval pytest pytest-timeout hypothesis jupyterlab papermill jupyter-book pooch
-PyYAML jsonschema safetensors pillow tqdm shapely pyclipper ruff ImageHash mlcroissant
+PyYAML jsonschema safetensors pillow tqdm shapely pyclipper ruff ImageHash
 """.split()
 
 

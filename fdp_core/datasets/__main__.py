@@ -1,9 +1,8 @@
-"""Command line: ``python -m fdp_core.datasets list | show | fetch | verify | where | croissant | leakage``."""
+"""Command line: ``python -m fdp_core.datasets list | show | fetch | verify | where | leakage | readme``."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 
@@ -76,17 +75,6 @@ def _readme(check: bool) -> int:
     return 0
 
 
-def _croissant(name: str, out: str | None) -> int:
-    from fdp_core.datasets.croissant import export
-
-    text = json.dumps(export(name), indent=2, ensure_ascii=False) + "\n"
-    if out is None:
-        print(text, end="")
-    else:
-        print(f"wrote {atomic_write_text(out, text)}")
-    return 0
-
-
 def _galleries(name: str, split: str) -> list[Gallery]:
     """Load this split of a set, or all that it has where they are called otherwise; a folder is one whole."""
     parts = [] if as_folder(name) is not None else list(manifest(name).data["splits"])
@@ -128,9 +116,6 @@ def main(arguments: list[str] | None = None) -> int:
             sub.add_argument("--split", help="only this split, or this file of weights (default: all)")
         if command == "verify":
             sub.add_argument("--quick", action="store_true", help="do not read the images")
-    sub = commands.add_parser("croissant", help="describe a set as Croissant 1.1 (JSON-LD)")
-    sub.add_argument("name", help="name or alias of a set")
-    sub.add_argument("--out", metavar="FILE", help="write it there (default: print it)")
     sub = commands.add_parser("leakage", help="look for test photographs in a training set; exit status 1 if there are")
     sub.add_argument("train", help="name, alias or folder")
     sub.add_argument("test", help="name, alias or folder")
@@ -153,8 +138,6 @@ def main(arguments: list[str] | None = None) -> int:
             case "where":
                 print(where(options.name))
                 return 0
-            case "croissant":
-                return _croissant(options.name, options.out)
             case "leakage":
                 return _leakage(options.train, options.test, options.distance)
             case _:

@@ -9,7 +9,7 @@ _HEAD = """# Data sets
 Written from the manifests in this folder by `python -m fdp_core.datasets readme`; change those, not this.
 
 Sets are looked for in the folder that the environment variable `FDP_DATA` names, by default `data/`. The
-commands are `python -m fdp_core.datasets list | show NAME | fetch NAME | verify NAME | where NAME | croissant NAME`,
+commands are `python -m fdp_core.datasets list | show NAME | fetch NAME | verify NAME | where NAME`,
 and `leakage TRAIN TEST`, which looks for photographs that stand in two sets. The manifests are found beside
 the package (a checkout, `pip install -e .`) or where `FDP_MANIFESTS` points.
 `paper_results.csv` holds the published numbers with their sources, `reproduction.csv` the command for each that can be
