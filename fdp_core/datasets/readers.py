@@ -1,8 +1,10 @@
-"""Files of JSON and of MATLAB: what is inside, or a clear error."""
+"""Files of data sets, JSON, MATLAB, NumPy, lines of text: what is inside, or an error that names file and fault."""
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -56,6 +58,59 @@ def read_mat(path: Path, variables: Sequence[str] | None = None) -> dict[str, An
         except Exception as error:  # scipy raises many kinds on damaged files
             raise ParseError(path, None, f"not a MATLAB file that scipy can read ({error})") from None
     return {name: value for name, value in content.items() if not name.startswith("__")}
+
+
+# Pickles from the net: nothing but NumPy's four names can be called.
+
+MAX_PICKLE = 16 * 2**20
+_ADMITTED = {"numpy.ndarray", "numpy.dtype"} | {
+    f"numpy.{core}.multiarray.{name}"  # of NumPy 1 and of NumPy 2
+    for core in ("core", "_core")
+    for name in ("_reconstruct", "scalar")
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads dicts, lists, text, numbers and NumPy arrays of objects; any other class or function is refused."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if f"{module}.{name}" not in _ADMITTED:
+            raise pickle.UnpicklingError(f"the pickle wants {module}.{name}, which may do anything; nothing of it ran")
+        return super().find_class(module, name)
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Read a ``.npy`` file of objects, as ``numpy.save`` writes for a dict or a list, without running code from it.
+
+    Args:
+        path: the file, at most 16 MiB.
+
+    Returns:
+        The array, dtype object; of shape ``()`` for a dict, which is ``array.item()``.
+
+    Raises:
+        ParseError: too large, not a ``.npy`` file, one of numbers, broken off, or with a pickle that names any other
+            class or function than NumPy's arrays.
+        OSError: the file cannot be read.
+    """
+    if (size := path.stat().st_size) > MAX_PICKLE:
+        raise ParseError(path, None, f"{size:,} bytes; a list of names is below {MAX_PICKLE:,}")
+    stream = io.BytesIO(path.read_bytes())
+    try:
+        version = np.lib.format.read_magic(stream)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = readers[version](stream)
+    except (ValueError, KeyError) as error:
+        raise ParseError(path, None, f"not a .npy file that NumPy can read ({error}); get it again") from None
+    if dtype.kind != "O":
+        raise ParseError(path, None, f"expected a pickled dict (dtype object), found an array of {dtype}")
+    try:
+        array = _Unpickler(stream, encoding="utf-8").load()  # the text of Python 2 is bytes
+    except Exception as error:  # a damaged pickle raises any kind
+        raise ParseError(path, None, f"not a pickle that can be trusted: {str(error)[:200]}; get the file again") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "O" or array.shape != shape:
+        raise ParseError(path, None, f"the header promises objects of shape {shape}, the pickle holds something else")
+    return array
 
 
 # Names of files as they were written on other systems, and the files that they mean.

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from fdp_core.datasets.images import image_files
-from fdp_core.datasets.readers import LookUp, first_there, read_json, read_mat
-from fdp_core.datasets.safe_pickle import read_npy
+from fdp_core.datasets.readers import LookUp, first_there, read_json, read_mat, read_npy
 from fdp_core.datasets.types import Parsed, ParseError, Photo, inside
 
 # CSVTR: one folder a query, named by it (Chinese); every image in it answers that query and no other.
@@ -256,7 +255,7 @@ def parse_mqtr(root: Path, layout: dict) -> Parsed:
 
 
 def parse_pstr(root: Path, layout: dict) -> Parsed:
-    """Read PSTR; its pickle comes from the net and is read by :func:`fdp_core.datasets.safe_pickle.read_npy`.
+    """Read PSTR; its pickle comes from the net and is read by :func:`fdp_core.datasets.readers.read_npy`.
 
     Args:
         root: the folder of the set.
