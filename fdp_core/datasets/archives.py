@@ -23,9 +23,9 @@ from typing import IO
 from fdp_core.datasets.readers import same_name
 from fdp_core.datasets.types import inside
 
-# Opening archives from the net: zip or tar by content, what they hold, and what is wrong with each entry.
-
+MAX_FILES = 500_000
 MAX_READ = 1 << 24  # no header and no name of an honest archive is longer
+_CLUTTER = {"__MACOSX", ".DS_Store", "Thumbs.db"}
 _OPENERS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
 # What the archive modules raise on damaged files, beside some OSErrors; see is_damage.
 DAMAGE = (
@@ -121,10 +121,6 @@ def _tar_entries(source: tarfile.TarFile, stream: _Bounded) -> Iterator[Entry]:
     if stream.last != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it breaks off between two files")
     stream.read(MAX_READ)  # to the end, where the sums of compressed streams are checked
-
-
-MAX_FILES = 500_000
-_CLUTTER = {"__MACOSX", ".DS_Store", "Thumbs.db"}
 
 
 def _target(name: str, strip: int, flatten: bool) -> str | None:

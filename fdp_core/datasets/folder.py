@@ -20,9 +20,7 @@ from fdp_core.datasets.protocol import WORD_PROTOCOL, build_queries, normalise
 from fdp_core.datasets.readers import LookUp
 from fdp_core.datasets.types import DatasetMissing, Gallery, Parsed, ParseError, Photo, Queries, inside
 
-# ``words.csv``: which words stand on which photograph of one's own folder, as people write it in a spreadsheet.
-
-TABLE = "words.csv"
+TABLE = "words.csv"  # which words stand on which photograph, as people write it in a spreadsheet
 SEPARATORS = (",", ";", "\t")  # Excel writes ; where the comma is for decimals
 
 

@@ -14,6 +14,14 @@ import numpy as np
 
 from fdp_core.datasets.types import ParseError
 
+MAX_PICKLE = 16 * 2**20  # bytes
+# All that a pickle of NumPy's arrays of objects has to name: nothing else can be called from one.
+_ADMITTED = {"numpy.ndarray", "numpy.dtype"} | {
+    f"numpy.{core}.multiarray.{name}"  # of NumPy 1 and of NumPy 2
+    for core in ("core", "_core")
+    for name in ("_reconstruct", "scalar")
+}
+
 
 def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """Read a JSON file in UTF-8, with or without a byte order mark.
@@ -60,16 +68,6 @@ def read_mat(path: Path, variables: Sequence[str] | None = None) -> dict[str, An
     return {name: value for name, value in content.items() if not name.startswith("__")}
 
 
-# Pickles from the net: nothing but NumPy's four names can be called.
-
-MAX_PICKLE = 16 * 2**20
-_ADMITTED = {"numpy.ndarray", "numpy.dtype"} | {
-    f"numpy.{core}.multiarray.{name}"  # of NumPy 1 and of NumPy 2
-    for core in ("core", "_core")
-    for name in ("_reconstruct", "scalar")
-}
-
-
 class _Unpickler(pickle.Unpickler):
     """Reads dicts, lists, text, numbers and NumPy arrays of objects; any other class or function is refused."""
 
@@ -107,13 +105,12 @@ def read_npy(path: Path) -> np.ndarray:
     try:
         array = _Unpickler(stream, encoding="utf-8").load()  # the text of Python 2 is bytes
     except Exception as error:  # a damaged pickle raises any kind
-        raise ParseError(path, None, f"not a pickle that can be trusted: {str(error)[:200]}; get the file again") from None
+        raise ParseError(
+            path, None, f"not a pickle that can be trusted: {str(error)[:200]}; get the file again"
+        ) from None
     if not isinstance(array, np.ndarray) or array.dtype.kind != "O" or array.shape != shape:
         raise ParseError(path, None, f"the header promises objects of shape {shape}, the pickle holds something else")
     return array
-
-
-# Names of files as they were written on other systems, and the files that they mean.
 
 
 def first_there(root: Path, names: list[str]) -> Path:
@@ -145,9 +142,6 @@ class LookUp:
             return name
         alike = self._alike.get(same_name(name), [])
         return alike[0] if len(alike) == 1 else None
-
-
-# Lines of annotation files, with the traps of files that were made on many systems.
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -8,6 +8,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+Layout = dict[str, list[str]]
+"""Where a split lies in the folder of its set: ``annotations`` and ``images``, each a list of paths to try."""
+
 
 @dataclass(frozen=True, eq=False)
 class Word:

@@ -204,7 +204,7 @@ def test_totaltext_takes_the_form_that_lies_there(tmp_path):
     parsed = curved.parse_totaltext(tmp_path, LAYOUT)
     assert [(photo.id, [word.text for word in photo.words]) for photo in parsed.photos] == [
         ("img1.jpg", ["text"]), ("img2.JPG", []), ("img3.jpg", ["absent"])]  # fmt: skip
-    with pytest.raises(ParseError, match="no poly_gt_img"):
+    with pytest.raises(ParseError, match=r"no annotation files \*.txt or \*.mat; looked in txt_format"):
         curved.parse_totaltext(tmp_path / "nowhere", LAYOUT)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fdp_core.datasets.readers import first_there, read_json
-from fdp_core.datasets.types import Parsed, ParseError, Photo, Word, box_polygon, inside
+from fdp_core.datasets.types import Layout, Parsed, ParseError, Photo, Word, box_polygon, inside
 
 TABLES = ("imgs", "anns", "imgToAnns")
 SETS = ("train", "val")  # the test set has no public annotations
@@ -89,6 +89,6 @@ def parse_file(path: Path, images: Path) -> Parsed:
     return Parsed(tuple(photos[name] for name in sorted(photos)))
 
 
-def parse_coco_text(root: Path, layout: dict) -> Parsed:
+def parse_coco_text(root: Path, layout: Layout) -> Parsed:
     """Read COCO-Text; ``layout`` holds ``annotations`` (the JSON file) and ``images`` (a folder), or several to try."""
     return parse_file(first_there(root, layout["annotations"]), first_there(root, layout["images"]))

@@ -1,4 +1,6 @@
-"""Total-Text: one file a photograph, ``x: [[...]], y: [[...]], ornt: [...], transcriptions: [...]`` or a .mat file."""
+"""Sets of curved text. SCUT-CTW1500: polygons of 14 points, ``x1,y1,...,x14,y14,####transcription`` for testing, XML
+for training. Total-Text: records ``x: [[...]], y: [[...]], ornt: [...], transcriptions: [...]``, or a .mat file.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from fdp_core.datasets.formats.icdar import DONT_CARE, annotation_files, parse_folders
+from fdp_core.datasets.formats.icdar import DONT_CARE, parse_first_folder
 from fdp_core.datasets.formats.xml_boxes import read_xml
 from fdp_core.datasets.readers import read_lines, read_mat
-from fdp_core.datasets.types import Parsed, ParseError, Word
+from fdp_core.datasets.types import Layout, Parsed, ParseError, Word
 
-# SCUT-CTW1500: polygons of 14 points, ``x1,y1,...,x14,y14,####transcription`` for testing, XML for training.
-
-POINTS = 14
-MARK = "####"
+POINTS = 14  # of a polygon of CTW1500
+MARK = "####"  # before its transcription
+TOTALTEXT_DONT_CARE = "#"  # as transcription, or as orientation beside c (curved), h (horizontal), m (multi-oriented)
+_START = re.compile(r"\s*x\s*:")
+_RECORD = re.compile(
+    r"\s*x\s*:\s*\[(?P<x>[^:]*)\]\s*,\s*y\s*:\s*\[(?P<y>[^:]*)\]\s*,"
+    r"\s*ornt\s*:\s*\[(?P<ornt>[^\]]*)\]\s*,\s*transcriptions?\s*:\s*\[(?P<text>.*)\]\s*"
+)
+_QUOTED = re.compile(r"[uU]?(['\"])(.*)\1")
+_SHAPE = "x: [[1 2 3]], y: [[1 2 3]], ornt: [u'c'], transcriptions: [u'WORD']"
 
 
 def polygon(path: Path, number: int, text: str) -> np.ndarray:
@@ -94,35 +102,9 @@ def ctw1500_stem(stem: str) -> str:
     return stem.lstrip("0").zfill(4) if stem.isdigit() else stem
 
 
-def parse_ctw1500(root: Path, layout: dict) -> Parsed:
-    """Read one split of CTW1500; ``layout`` holds lists of folders, ``images`` and ``annotations``.
-
-    Of the folders of annotations the first that holds some is read.
-
-    Raises:
-        ParseError: a file cannot be read, or an image has no annotation file.
-    """
-    images, folders = [root / name for name in layout["images"]], [root / name for name in layout["annotations"]]
-    suffixes = (".txt", ".xml")
-    for folder in folders:
-        if annotation_files(folder, suffixes):
-            return parse_folders(images, [folder], read=parse_words, suffixes=suffixes, key=ctw1500_stem)
-    raise ParseError(
-        folders[0], None, f"no annotation files *.txt or *.xml; looked in {', '.join(layout['annotations'])}"
-    )
-
-
-TOTALTEXT_DONT_CARE = (
-    "#"  # as a transcription, or as an orientation beside c (curved), h (horizontal), m (multi-oriented)
-)
-
-_START = re.compile(r"\s*x\s*:")
-_RECORD = re.compile(
-    r"\s*x\s*:\s*\[(?P<x>[^:]*)\]\s*,\s*y\s*:\s*\[(?P<y>[^:]*)\]\s*,"
-    r"\s*ornt\s*:\s*\[(?P<ornt>[^\]]*)\]\s*,\s*transcriptions?\s*:\s*\[(?P<text>.*)\]\s*"
-)
-_QUOTED = re.compile(r"[uU]?(['\"])(.*)\1")
-_SHAPE = "x: [[1 2 3]], y: [[1 2 3]], ornt: [u'c'], transcriptions: [u'WORD']"
+def parse_ctw1500(root: Path, layout: Layout) -> Parsed:
+    """Read one split of CTW1500; ``layout`` holds lists of folders, ``images`` and ``annotations``."""
+    return parse_first_folder(root, layout, {(".txt", ".xml"): parse_words}, ctw1500_stem)
 
 
 def unquote(text: str) -> str:
@@ -233,19 +215,6 @@ def totaltext_stem(stem: str) -> str:
     return stem.removeprefix("poly_").removeprefix("gt_")
 
 
-def parse_totaltext(root: Path, layout: dict) -> Parsed:
-    """Read one split of Total-Text; ``layout`` holds lists of folders, ``images`` and ``annotations``.
-
-    Of the folders of annotations the first that holds some is read; where text and .mat files lie side by side,
-    the text files.
-
-    Raises:
-        ParseError: a file cannot be read, or an image has no annotation file.
-    """
-    images, folders = [root / name for name in layout["images"]], [root / name for name in layout["annotations"]]
-    for folder in folders:
-        for suffix, read in ((".txt", parse_text), (".mat", parse_mat)):
-            if annotation_files(folder, (suffix,)):
-                return parse_folders(images, [folder], read=read, suffixes=(suffix,), key=totaltext_stem)
-    places = ", ".join(layout["annotations"])
-    raise ParseError(folders[0], None, f"no poly_gt_img*.txt or poly_gt_img*.mat; looked in {places}")
+def parse_totaltext(root: Path, layout: Layout) -> Parsed:
+    """Read one split of Total-Text, text files rather than .mat files; ``layout`` holds lists of folders."""
+    return parse_first_folder(root, layout, {(".txt",): parse_text, (".mat",): parse_mat}, totaltext_stem)

@@ -1,37 +1,55 @@
-"""ICDAR 2015 text files: one file a photograph, ``x1,y1,...,x4,y4,transcription``, ``###`` = don't care."""
+"""Text files of ICDAR 2015, ``x1,y1,...,x4,y4,transcription``, and of MLT, with a script before the transcription.
+
+Also what all sets share that keep images and annotation files, one a photograph, in folders of their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fdp_core.datasets.images import image_files
 from fdp_core.datasets.readers import quadrilateral, read_lines
-from fdp_core.datasets.types import Parsed, ParseError, Photo, Word
+from fdp_core.datasets.types import Layout, Parsed, ParseError, Photo, Word
 
 DONT_CARE = "###"
+SCRIPTS = ("Arabic", "Latin", "Chinese", "Japanese", "Korean", "Bangla", "Hindi", "Symbols", "Mixed", "None")
+
+Reader = Callable[[Path], tuple[Word, ...]]
 
 
-def parse_line(path: Path, number: int, line: str) -> Word:
-    """Read one line; the transcription is everything after the eighth comma, commas and quotes included.
+def parse_words(path: Path, columns: str = "x1,y1,...,x4,y4,transcription") -> tuple[Word, ...]:
+    """Read the words of one photograph; the transcription is everything after the last column's comma.
+
+    Args:
+        path: the annotation file, a word a line.
+        columns: what a line holds; with ``script`` before the transcription in MLT.
 
     Raises:
-        ParseError: the line has another form.
+        ParseError: a line has another form, or names a script that MLT does not have; names file and line.
     Source: D3.
     """
-    fields = line.split(",", 8)
-    if len(fields) != 9:
-        raise ParseError(path, number, f"expected x1,y1,...,x4,y4,transcription, found {line[:80]!r}")
-    text = fields[8]
-    return Word(text, quadrilateral(path, number, fields[:8]), ignore=text.strip() in ("", DONT_CARE))
+    known = {name.lower(): name for name in SCRIPTS}
+    before = 8 + (",script," in columns)  # columns before the transcription
+    words = []
+    for number, line in read_lines(path):
+        fields = line.split(",", before)
+        if len(fields) != before + 1:
+            raise ParseError(path, number, f"expected {columns}, found {line[:80]!r}")
+        script = fields[8].strip() if before == 9 else "Latin"
+        if script.lower() not in known:
+            raise ParseError(path, number, f"unknown script {script!r}; expected one of {', '.join(SCRIPTS)}")
+        ignore = fields[-1].strip() in ("", DONT_CARE)
+        words.append(Word(fields[-1], quadrilateral(path, number, fields[:8]), ignore, known[script.lower()]))
+    return tuple(words)
 
 
-def parse_words(path: Path) -> tuple[Word, ...]:
-    """Read the words of one photograph from its annotation file."""
-    return tuple(parse_line(path, number, line) for number, line in read_lines(path))
+def parse_mlt_words(path: Path) -> tuple[Word, ...]:
+    """Read the words of one photograph of MLT, as :func:`parse_words` does."""
+    return parse_words(path, "x1,y1,...,x4,y4,script,transcription")
 
 
-def annotation_files(folder: Path, suffixes: tuple[str, ...] = (".txt",)) -> list[Path]:
+def annotation_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """List the files of a folder with one of some suffixes, whatever their case, sorted and without hidden ones."""
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
     return [path for path in entries if path.suffix.lower() in suffixes and not path.name.startswith(".")]
@@ -45,7 +63,7 @@ def without_gt(stem: str) -> str:
 def parse_folders(
     images: list[Path],
     annotations: list[Path],
-    read: Callable[[Path], tuple[Word, ...]] = parse_words,
+    read: Reader = parse_words,
     *,
     suffixes: tuple[str, ...] = (".txt",),
     key: Callable[[str], str] = without_gt,
@@ -78,8 +96,8 @@ def parse_folders(
             if path.stem in found:
                 raise ParseError(path, None, f"{found[path.stem]} has the same name; remove one of them")
             if path.stem not in texts:
-                places = ", ".join(str(folder) for folder in annotations)
-                raise ParseError(path, None, f"no annotation file names this image in {places}")
+                looked = ", ".join(str(folder) for folder in annotations)
+                raise ParseError(path, None, f"no annotation file names this image in {looked}")
             found[path.stem] = path
     for stem in texts.keys() - found.keys():
         found[stem] = images[0] / f"{stem}.jpg"
@@ -87,43 +105,36 @@ def parse_folders(
     return Parsed(tuple(sorted(photos, key=lambda photo: photo.id)))
 
 
-def parse_icdar(root: Path, layout: dict) -> Parsed:
-    """Read one split of ICDAR 2015; ``layout`` holds lists of folders, ``images`` and ``annotations``."""
-    return parse_folders([root / name for name in layout["images"]], [root / name for name in layout["annotations"]])
+def parse_first_folder(
+    root: Path, layout: Layout, readers: Mapping[tuple[str, ...], Reader], key: Callable[[str], str]
+) -> Parsed:
+    """Read a split whose annotations lie in the first of several folders that holds files of a known suffix.
 
-
-# ICDAR MLT 2017 and 2019 text files: ``x1,y1,...,x4,y4,script,transcription``, ``###`` = don't care.
-
-SCRIPTS = ("Arabic", "Latin", "Chinese", "Japanese", "Korean", "Bangla", "Hindi", "Symbols", "Mixed", "None")
-
-
-def parse_mlt_line(path: Path, number: int, line: str) -> Word:
-    """Read one line; the transcription is everything after the ninth comma.
+    Args:
+        root: the folder of the set.
+        layout: lists of folders, ``images`` and ``annotations``.
+        readers: suffixes -> what reads such files; where a folder holds several kinds, the first is read.
+        key: stem of an annotation file -> stem of its image.
 
     Raises:
-        ParseError: the line has another form or names a script that the set does not have.
-    Source: D3.
+        ParseError: no folder holds such files, or as :func:`parse_folders`.
     """
-    fields = line.split(",", 9)
-    if len(fields) != 10:
-        raise ParseError(path, number, f"expected x1,y1,...,x4,y4,script,transcription, found {line[:80]!r}")
-    script, text = fields[8].strip(), fields[9]
-    known = {name.lower(): name for name in SCRIPTS}
-    if script.lower() not in known:
-        raise ParseError(path, number, f"unknown script {script!r}; expected one of {', '.join(SCRIPTS)}")
-    polygon = quadrilateral(path, number, fields[:8])
-    return Word(text, polygon, ignore=text.strip() in ("", DONT_CARE), script=known[script.lower()])
+    folders = [root / name for name in layout["annotations"]]
+    for folder in folders:
+        for suffixes, read in readers.items():
+            if annotation_files(folder, suffixes):
+                images = [root / name for name in layout["images"]]
+                return parse_folders(images, [folder], read, suffixes=suffixes, key=key)
+    kinds = " or ".join(f"*{suffix}" for suffixes in readers for suffix in suffixes)
+    raise ParseError(folders[0], None, f"no annotation files {kinds}; looked in {', '.join(layout['annotations'])}")
 
 
-def parse_mlt_words(path: Path) -> tuple[Word, ...]:
-    """Read the words of one photograph from its annotation file."""
-    return tuple(parse_mlt_line(path, number, line) for number, line in read_lines(path))
+def parse_icdar(root: Path, layout: Layout, read: Reader = parse_words) -> Parsed:
+    """Read one split of ICDAR 2015; ``layout`` holds lists of folders, ``images`` and ``annotations``."""
+    images, annotations = ([root / name for name in layout[part]] for part in ("images", "annotations"))
+    return parse_folders(images, annotations, read)
 
 
-def parse_mlt(root: Path, layout: dict) -> Parsed:
+def parse_mlt(root: Path, layout: Layout) -> Parsed:
     """Read one split of MLT; ``layout`` holds lists of folders, ``images`` and ``annotations``."""
-    return parse_folders(
-        [root / name for name in layout["images"]],
-        [root / name for name in layout["annotations"]],
-        parse_mlt_words,
-    )
+    return parse_icdar(root, layout, parse_mlt_words)

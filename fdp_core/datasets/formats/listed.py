@@ -1,4 +1,6 @@
-"""Sets that list which files answer a query, ``{query: [file, ...]}``, and keep the images in one folder."""
+"""Sets that say of each query which files answer it: CSVTR by folders, IIIT-STR in a .mat file, MQTR in JSON, PSTR in a
+pickled dict.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,12 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fdp_core.datasets.images import image_files
 from fdp_core.datasets.readers import LookUp, first_there, read_json, read_mat, read_npy
-from fdp_core.datasets.types import Parsed, ParseError, Photo, inside
-
-# CSVTR: one folder a query, named by it (Chinese); every image in it answers that query and no other.
+from fdp_core.datasets.types import Layout, Parsed, ParseError, Photo, inside
 
 # What Chinese in UTF-8 or GBK looks like where it is taken for code page 437: frames, blocks, Greek, signs of sums.
 _SCRAMBLED = re.compile("[\u2500-\u259f\u0370-\u03ff\u00b5\u00b1\u2229\u2261\u2264\u2265\u221e]")
@@ -58,7 +57,7 @@ def _is_chinese(character: str) -> bool:
 
 
 def parse_query_folders(base: Path) -> Parsed:
-    """Read a folder that holds one folder a query, or one inside it that does.
+    """Read a folder, as of CSVTR, that holds one folder a query, or one inside it that does.
 
     The same file name may stand in several folders: ids are ``query/file``. A folder without images is a query
     without an answer.
@@ -90,7 +89,7 @@ def parse_query_folders(base: Path) -> Parsed:
     return Parsed(tuple(sorted(photos, key=lambda photo: photo.id)), dict(sorted(listed.items())))
 
 
-def parse_csvtr(root: Path, layout: dict) -> Parsed:
+def parse_csvtr(root: Path, layout: Layout) -> Parsed:
     """Read CSVTR, or one split of DL-CSVTR in its form.
 
     Args:
@@ -106,9 +105,6 @@ def parse_csvtr(root: Path, layout: dict) -> Parsed:
     return parse_query_folders(first_there(root, layout["images"]))
 
 
-# IIIT-STR's ``data.mat``: a MATLAB struct array, one entry a query: its text, and the files that show it.
-
-
 def strings(value: object) -> Iterator[str]:
     """Yield the text leaves of what scipy makes of nested MATLAB cells, in order, whatever their nesting."""
     if isinstance(value, str):
@@ -119,7 +115,7 @@ def strings(value: object) -> Iterator[str]:
 
 
 def read_iiit_queries(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read query -> relevant file names, queries lower-cased as in the field's own scripts.
+    """Read query -> relevant file names from IIIT-STR's ``data.mat``, queries lower-cased as in the field's scripts.
 
     The nesting is ``data[0, i][0][0][0][0]`` for the text and ``data[0, i][1][j][0][0]`` for file j.
 
@@ -145,7 +141,7 @@ def read_iiit_queries(path: Path) -> dict[str, tuple[str, ...]]:
     return queries
 
 
-def parse_iiit(root: Path, layout: dict) -> Parsed:
+def parse_iiit(root: Path, layout: Layout) -> Parsed:
     """Read IIIT-STR; ``layout`` holds ``annotations`` (data.mat) and ``images`` (a folder) under root.
 
     Files that are listed but absent stay in the gallery, so that they are reported where they are opened.
@@ -211,30 +207,8 @@ def _short(value: object) -> str:
     return shown[:80]
 
 
-# MQTR's ``text_queries.json``, one a subset: query -> names of the images that answer it.
-
-
-def read_mqtr_queries(path: Path) -> Any:
-    """Read a JSON file in which no key may stand twice (``json`` alone would keep the last).
-
-    Raises:
-        ParseError: not UTF-8 text, not JSON (names the line), or a key stands twice.
-        OSError: the file cannot be read.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise ParseError(path, None, f"query {key!r} stands there twice; which list of files is meant?")
-            found[key] = value
-        return found
-
-    return read_json(path, unique)
-
-
-def parse_mqtr(root: Path, layout: dict) -> Parsed:
-    """Read one subset of MQTR.
+def parse_mqtr(root: Path, layout: Layout) -> Parsed:
+    """Read one subset of MQTR, ``text_queries.json``: query -> names of the images that answer it.
 
     Args:
         root: the folder of the set.
@@ -244,18 +218,24 @@ def parse_mqtr(root: Path, layout: dict) -> Parsed:
         All images of the folder without words, and the queries as they are written in the file.
 
     Raises:
-        ParseError: the file is not JSON of this form; names the file, and the line or the query.
+        ParseError: not JSON of this form, or a query stands twice; names the file, and the line or the query.
         OSError: the file cannot be read.
     """
     path = first_there(root, layout["annotations"])
-    return parse_listed(path, read_mqtr_queries(path), first_there(root, layout["images"]))
+
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:  # json alone would keep the last
+        found: dict[str, object] = {}
+        for key, value in pairs:
+            if key in found:
+                raise ParseError(path, None, f"query {key!r} stands there twice; which list of files is meant?")
+            found[key] = value
+        return found
+
+    return parse_listed(path, read_json(path, unique), first_there(root, layout["images"]))
 
 
-# PSTR's ``query_image_dict.npy``: a pickled dict, phrase -> names of the images that show it.
-
-
-def parse_pstr(root: Path, layout: dict) -> Parsed:
-    """Read PSTR; its pickle comes from the net and is read by :func:`fdp_core.datasets.readers.read_npy`.
+def parse_pstr(root: Path, layout: Layout) -> Parsed:
+    """Read PSTR, ``query_image_dict.npy``: a pickled dict, phrase -> names of the images that show it.
 
     Args:
         root: the folder of the set.

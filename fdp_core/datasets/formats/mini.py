@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fdp_core.datasets.readers import read_json
-from fdp_core.datasets.types import Parsed, ParseError, Photo, Word, inside
+from fdp_core.datasets.types import Layout, Parsed, ParseError, Photo, Word, inside
 
 
 def parse_file(path: Path) -> Parsed:
@@ -58,6 +58,6 @@ def _word(word: dict) -> Word:
     return Word(text, polygon, ignore, str(word.get("script", "Latin")), str(word.get("colour", "") or ""))
 
 
-def parse_mini(root: Path, layout: dict) -> Parsed:
+def parse_mini(root: Path, layout: Layout) -> Parsed:
     """Read a rendered set; ``layout`` holds ``annotations`` (gallery.json) under root."""
     return parse_file(root / layout["annotations"][0])

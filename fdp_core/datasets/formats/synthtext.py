@@ -11,7 +11,7 @@ import numpy as np
 
 from fdp_core.datasets.formats.listed import strings
 from fdp_core.datasets.readers import read_mat
-from fdp_core.datasets.types import Parsed, ParseError, Photo, Word, inside
+from fdp_core.datasets.types import Layout, Parsed, ParseError, Photo, Word, inside
 
 VARIABLES = ("imnames", "wordBB", "txt")  # charBB, the larger part of the file, is not read
 
@@ -91,6 +91,6 @@ def read_photos(path: Path, images: Path, skip: Sequence[str] = ()) -> tuple[Pho
     return tuple(photos[name] for name in sorted(photos))
 
 
-def parse_synthtext(root: Path, layout: dict) -> Parsed:
+def parse_synthtext(root: Path, layout: Layout) -> Parsed:
     """Read SynthText; ``layout`` holds ``annotations`` (gt.mat), ``images`` (a folder) and ``skip`` (patterns)."""
     return Parsed(read_photos(root / layout["annotations"][0], root / layout["images"][0], layout.get("skip", ())))

@@ -1,4 +1,6 @@
-"""Street View Text XML: ``image/{imageName,taggedRectangles/taggedRectangle@x@y@width@height/tag}``."""
+"""XML. Street View Text: ``image/{imageName,taggedRectangles/taggedRectangle@x@y@width@height/tag}``, one file a split.
+Pascal VOC, which SynthText-90k uses: ``object/{name,bndbox/{xmin,ymin,xmax,ymax}}``, one file an image.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from xml.parsers import expat
 from fdp_core.datasets.formats.icdar import DONT_CARE
 from fdp_core.datasets.images import image_files
 from fdp_core.datasets.readers import first_there
-from fdp_core.datasets.types import Parsed, ParseError, Photo, Word, box_polygon, inside
+from fdp_core.datasets.types import Layout, Parsed, ParseError, Photo, Word, box_polygon, inside
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")  # of Pascal VOC's boxes
 
 
 def read_xml(path: Path) -> tuple[Element, dict[Element, int]]:
@@ -94,18 +98,13 @@ def parse_file(path: Path, images: Path) -> Parsed:
     return Parsed(tuple(photos[key] for key in sorted(photos)))
 
 
-def parse_svt(root: Path, layout: dict) -> Parsed:
+def parse_svt(root: Path, layout: Layout) -> Parsed:
     """Read one split of SVT; ``layout`` holds ``annotations`` (the XML) and ``images`` (a folder)."""
     return parse_file(root / layout["annotations"][0], root / layout["images"][0])
 
 
-# Pascal VOC XML, one file an image: ``object/{name,bndbox/{xmin,ymin,xmax,ymax}}``, the name being the word.
-
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-
-
 def parse_words(path: Path) -> tuple[Word, ...]:
-    """Read the words of one image; a box becomes a polygon of four corners, clockwise from the top left.
+    """Read the words of one image of Pascal VOC; a box becomes a polygon of four corners, clockwise from the top left.
 
     Raises:
         ParseError: not well-formed, or an object without a name or without four numbers; names file and line.
@@ -132,7 +131,7 @@ def _word(path: Path, element: Element, lines: dict[Element, int]) -> Word:
         raise ParseError(path, lines[element], problem) from None
 
 
-def parse_voc(root: Path, layout: dict) -> Parsed:
+def parse_voc(root: Path, layout: Layout) -> Parsed:
     """Read one split; ``layout`` holds lists of folders, ``images`` and ``annotations``; the first there is taken.
 
     An image belongs to the annotation of the same stem. One that is annotated but absent stays in the gallery, so
