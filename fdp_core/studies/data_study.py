@@ -1,47 +1,17 @@
-"""What a gallery is made of, in numbers: how long its words are, and how tall its text stands in the model's input."""
+"""Chapter 11, the data: how tall words stand in the model's input."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import shapely
 from PIL import Image
 
-from fdp_core.datasets.types import Gallery, Photo, Queries, Word
-from fdp_core.datasets.verify import count
+from fdp_core.datasets.types import Gallery, Photo
 from fdp_core.retrieval.geometry import plan_fit
 
 _TURNED = (5, 6, 7, 8)  # values of the EXIF orientation at which width and height change places
-
-
-def counts(gallery: Gallery, queries: Queries) -> dict[str, Any]:
-    """Count what stands in a split.
-
-    Args:
-        gallery: N photographs.
-        queries: Q queries over them.
-
-    Returns:
-        ``photographs``, ``words``, ``legible``, ``distinct`` (legible words, case-folded), ``queries``, ``right``
-        (photographs a query on average, 0 without queries) and ``distractors`` (photographs that answer none).
-    """
-    return {
-        **count(gallery),
-        "distinct": len({text.casefold() for text in _legible(gallery)}),
-        "queries": len(queries),
-        "right": float(queries.relevant.sum() / max(1, len(queries))),
-        "distractors": int((~queries.relevant.any(axis=0)).sum()),
-    }
-
-
-def word_lengths(gallery: Gallery, queries: Queries) -> np.ndarray:
-    """Return the number of characters of each legible word, int ``[W]``; of each query where no word is annotated."""
-    return np.array([len(text) for text in _legible(gallery) or queries.texts], dtype=int)
-
-
-def _legible(gallery: Gallery) -> list[str]:
-    return [word.text for photo in gallery.photos for word in photo.words if not word.ignore]
 
 
 def text_heights(gallery: Gallery, size: int, fit: str = "letterbox") -> np.ndarray:
@@ -75,18 +45,18 @@ def word_heights(photo: Photo, size: int, fit: str = "letterbox") -> np.ndarray 
     if (sides := _sides(photo.path)) is None:
         return None
     plan = plan_fit(*sides, size, fit)
-    return np.array([_height(word, plan) for word in photo.words], dtype=float)
+    return np.array([_height(plan.apply(word.polygon)) for word in photo.words], dtype=float)
 
 
-def _height(word: Word, plan: Any) -> float:
-    around = shapely.oriented_envelope(shapely.MultiPoint(plan.apply(word.polygon)))
+def _height(polygon: np.ndarray) -> float:
+    around = shapely.oriented_envelope(shapely.MultiPoint(polygon))
     if around.geom_type != "Polygon":  # all corners on one line
         return 0.0
     corners = np.array(around.exterior.coords)
     return float(np.linalg.norm(np.diff(corners[:3], axis=0), axis=1).min())
 
 
-def _sides(path: Any) -> tuple[int, int] | None:
+def _sides(path: Path) -> tuple[int, int] | None:
     """Return width and height of a photograph as it is seen, from the head of its file; None for a broken one."""
     try:
         with Image.open(path) as image:
