@@ -121,8 +121,12 @@ def test_a_folder_with_one_word_and_one_photograph(folder):
 
 
 def test_several_sets_and_a_query(folder, capsys):
-    names, figures = run(dataset=f"mini+{folder}", word="exit", count=2, train_set="mini_train+mini_train", split="test")
-    assert set(names["shown"]) == {"mini/test", "own/test"} and [p.id for p in names["samples"]["own/test"]] == ["1.jpg"]
+    names, figures = run(
+        dataset=f"mini+{folder}", word="exit", count=2, train_set="mini_train+mini_train", split="test"
+    )
+    assert set(names["shown"]) == {"mini/test", "own/test"} and [p.id for p in names["samples"]["own/test"]] == [
+        "1.jpg"
+    ]
     assert "mini/test: 150 photographs, 4 of them distractors" in capsys.readouterr().out
     assert len(names["learnt"]) == 2
     axes = axes_of(figures, "characters")[0]
