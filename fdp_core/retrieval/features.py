@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
+import shutil
 import time
+import uuid
 import warnings
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,15 +22,103 @@ import torch
 
 from fdp_core.backbones import STRIDE
 from fdp_core.datasets.images import CorruptImage, open_image
-from fdp_core.files import sha256_file
+from fdp_core.datasets.types import Gallery, Photo
+from fdp_core.files import atomic_write_bytes, sha256_file
 from fdp_core.retrieval import geometry
-from fdp_core.retrieval.feature_cache import RowCache
+from fdp_core.retrieval.geometry import Geometry
 
-_FORMAT = 1
+_FORMAT = 2
+
+
+class NoSpace(OSError):
+    """The disk cannot hold the feature cache."""
 
 
 class CorruptPhotographs(UserWarning):
     """Some photographs could not be read; the warning names each of them."""
+
+
+class FileRows:
+    """Features [N, C, G, G] float16 in one file a photograph; a row is read when it is asked for.
+
+    A file is named by its photograph's content in a folder named by the trunk, so galleries share what they have in
+    common and no changed input can be served. It holds one line of JSON (the geometry, a checksum) and the row. It is
+    written whole or not at all, so that nothing is lost or half there when a run is killed.
+
+    Args:
+        root: folder of all trunks' caches.
+        trunk: what the features depend on beside the photograph.
+        cell: C, G and G of a row.
+        contents: N hashes of the photographs' files.
+    """
+
+    dtype, ndim = np.dtype(np.float16), 4
+
+    def __init__(self, root: Path, trunk: dict[str, Any], cell: tuple[int, int, int], contents: list[str]):
+        key = json.dumps({**trunk, "shape": cell}, sort_keys=True)
+        self.folder = root / hashlib.sha256(key.encode()).hexdigest()[:24]
+        self.shape, self.size = (len(contents), *cell), int(np.prod(cell)) * 2
+        self._files = [self.folder / f"{content}.f16" for content in contents]
+        self._known = np.zeros(len(contents), bool)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def load(self, row: int) -> Geometry | None:
+        """Check a row's file and return its geometry; None where there is none or it is damaged."""
+        try:
+            line, _, block = self._files[row].read_bytes().partition(b"\n")
+            facts = json.loads(line)
+            placed = Geometry(**facts["geometry"])
+            self._known[row] = len(block) == self.size and zlib.crc32(block) == facts["crc"]
+            return placed if self._known[row] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def reserve(self, count: int) -> None:
+        """Make sure that the disk holds so many more rows: better now than hours into the run.
+
+        Raises:
+            NoSpace: it does not, or the folder cannot be made.
+        """
+        needs = f"The feature cache needs {count * self.size / 1e9:.2f} GB in {self.folder.parent}"
+        advice = "Give another cache_dir, or None to do without."
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.folder.parent).free
+        except OSError as error:
+            raise NoSpace(f"{needs}, and it could not be made there: {error}. {advice}") from error
+        if free < count * self.size:
+            raise NoSpace(f"{needs}, {free / 1e9:.2f} GB are free. {advice}")
+
+    def save(self, row: int, features: np.ndarray, placed: Geometry) -> None:
+        """Write a row [C, G, G] and its geometry; :class:`NoSpace` where the disk does not take it."""
+        block = np.ascontiguousarray(features, np.float16).tobytes()
+        line = json.dumps({"geometry": dataclasses.asdict(placed), "crc": zlib.crc32(block)})
+        try:
+            atomic_write_bytes(self._files[row], line.encode() + b"\n" + block)
+        except OSError as error:
+            raise NoSpace(
+                f"The feature cache in {self.folder} cannot be written: {error}. What it holds stays."
+            ) from error
+        self._known[row] = True
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Read one row [C, G, G] by its number, or several [B, C, G, G] by a slice or integers; zeros if it has none."""
+        if isinstance(rows, (int, np.integer)):
+            if not self._known[rows]:
+                return np.zeros(self.shape[1:], np.float16)
+            with open(self._files[rows], "rb") as file:
+                file.seek(-self.size, os.SEEK_END)
+                return np.frombuffer(file.read(), np.float16).reshape(self.shape[1:])
+        chosen = np.arange(len(self))[rows]
+        out = np.zeros((len(chosen), *self.shape[1:]), np.float16)
+        for place, row in enumerate(chosen):
+            out[place] = self[row]
+        return out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
 
 
 @dataclass(frozen=True)
@@ -33,7 +126,7 @@ class FeatureStore:
     """Trunk features of a gallery.
 
     Attributes:
-        array: [N, C, G, G] float16, in the gallery's order; rows with ``ok`` False hold zeros.
+        array: [N, C, G, G] float16, in the gallery's order, in memory or in files; rows with ``ok`` False hold zeros.
         ok: [N] bool, False where a photograph could not be read.
         errors: (photograph id, reason) of each of those.
         geometries: N transforms from image pixels to the square input; None where not ok.
@@ -42,10 +135,10 @@ class FeatureStore:
         seconds: wall time of computing them, reading and decoding of the photographs included.
     """
 
-    array: np.ndarray
+    array: np.ndarray | FileRows
     ok: np.ndarray
     errors: tuple[tuple[str, str], ...]
-    geometries: tuple[Any, ...]
+    geometries: tuple[Geometry | None, ...]
     ids: tuple[str, ...]
     image_size: int
     fit: str
@@ -76,7 +169,7 @@ class Chunk:
 
     rows: list[int]
     features: np.ndarray
-    geometries: list[Any]
+    geometries: list[Geometry]
     errors: list[tuple[int, str]]
 
 
@@ -99,7 +192,7 @@ def reason_of(error: CorruptImage) -> str:
     return error.reason.replace(error.path, os.path.basename(error.path))
 
 
-def _read(photo: Any, size: int, fit: str) -> tuple[np.ndarray, Any] | str:
+def _read(photo: Photo, size: int, fit: str) -> tuple[np.ndarray, Any] | str:
     """Return (square uint8 image [S, S, 3], geometry), or the reason why there is none."""
     try:
         return geometry.fit_image(open_image(photo.path), size, mode=fit)
@@ -109,7 +202,7 @@ def _read(photo: Any, size: int, fit: str) -> tuple[np.ndarray, Any] | str:
 
 def stream_features(
     backbone: Any,
-    photos: tuple[Any, ...],
+    photos: tuple[Photo, ...],
     image_size: int = 640,
     fit: str = "letterbox",
     batch_size: int = 8,
@@ -172,12 +265,12 @@ def _folded_trunk(backbone: Any) -> Any:
     return lambda images: trunk(images)[-1].contiguous()
 
 
-def _content(photo: Any) -> str:
+def _content(photo: Photo) -> str:
     """Return the sha256 of a photograph's file; a file that cannot be read gets a name that fits no other."""
     try:
         return sha256_file(photo.path)
     except OSError:
-        return f"unreadable:{photo.id}"
+        return f"unreadable-{uuid.uuid4().hex}"
 
 
 def _in_memory(shape: tuple[int, ...]) -> np.ndarray:
@@ -194,7 +287,7 @@ def _in_memory(shape: tuple[int, ...]) -> np.ndarray:
 
 def trunk_features(
     backbone: Any,
-    gallery: Any,
+    gallery: Gallery,
     image_size: int = 640,
     fit: str = "letterbox",
     cache_dir: str | Path | None = None,
@@ -205,8 +298,8 @@ def trunk_features(
     """Compute, or take from the cache, the frozen trunk's features of every photograph of a gallery.
 
     The cache's key is the weights' hash, the image size, the fit and the content of every file, so no changed
-    input can be served from it; rows that another store of the same trunk holds are copied. Photographs that
-    cannot be read are skipped, named in a warning at the end, and tried again by the next call.
+    input can be served from it, and galleries share it. Photographs that cannot be read are skipped, named in a warning
+    at the end, and tried again by the next call.
 
     Args:
         backbone: a :class:`fdp_core.backbones.Backbone`; its ``weights_hash`` names the trunk.
@@ -220,7 +313,7 @@ def trunk_features(
             to the rounding to half precision.
 
     Returns:
-        A :class:`FeatureStore`; its array is a read-only memory map where there is a cache.
+        A :class:`FeatureStore`; its array reads from the files where there is a cache.
 
     Raises:
         NoSpace: the disk cannot hold the cache.
@@ -231,30 +324,24 @@ def trunk_features(
     photos, count = gallery.photos, len(gallery.photos)
     start, computed = time.perf_counter(), 0
     cell = (backbone.width, image_size // STRIDE, image_size // STRIDE)
-    geometries: list[Any] = [None] * count
+    geometries: list[Geometry | None] = [None] * count
     errors: list[tuple[str, str]] = []
     if cache_dir is None or count == 0:
         cache, array, todo = None, _in_memory((count, *cell)), list(range(count))
     else:
-        contents = [_content(photo) for photo in photos]
-        meta = {
-            "format": _FORMAT,
-            "weights_hash": backbone.weights_hash,
-            "image_size": image_size,
-            "fit": fit,
-        }
-        cache = RowCache(Path(cache_dir).expanduser().absolute(), {**meta, "shape": list(cell), "contents": contents})
-        array, todo = cache.array(), [row for row in range(count) if row not in cache.done]
-        for row, entry in cache.done.items():
-            geometries[row] = geometry.Geometry(**entry)
+        trunk = {"format": _FORMAT, "weights_hash": backbone.weights_hash, "image_size": image_size, "fit": fit}
+        root, contents = Path(cache_dir).expanduser().absolute(), [_content(photo) for photo in photos]
+        cache = array = FileRows(root, trunk, cell, contents)
+        geometries = [cache.load(row) for row in range(count)]
+        todo = [row for row in range(count) if geometries[row] is None]
+        cache.reserve(len(todo))
     for chunk in stream_features(backbone, photos, image_size, fit, batch_size, todo, progress and bool(todo), folded):
         for place, row in enumerate(chunk.rows):
             geometries[row] = chunk.geometries[place]
             if cache is None:
                 array[row] = chunk.features[place]
-        if cache is not None and chunk.rows:
-            entries = [dataclasses.asdict(transform) for transform in chunk.geometries]
-            cache.keep(chunk.rows, [block.tobytes() for block in chunk.features], entries)
+            else:
+                cache.save(row, chunk.features[place], chunk.geometries[place])
         computed += len(chunk.rows)
         errors += [(photos[row].id, reason) for row, reason in chunk.errors]
     if errors:
