@@ -7,6 +7,7 @@ busier than one core's share of each layer would.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -73,8 +74,8 @@ class OpenVinoEngine:
         self._core, self.workers = openvino.Core(), _cores()
         # BatchNorm is folded in PyTorch; OpenVINO chooses the precision of each layer itself
         trunk = FastTrunk(backbone.clip)
-        finder = Finder(backbone, trunk, text_map).eval().cpu()
-        reader = Reader(backbone, trunk, (glance.height, glance.width)).eval().cpu()
+        finder = _on_cpu(Finder(backbone, trunk, text_map))
+        reader = _on_cpu(Reader(backbone, trunk, (glance.height, glance.width)))
         side = glance.map_size or backbone.image_size
         networks = {
             "find": _convert(finder, [1, -1, -1, 3], [1, side, side, 3]),
@@ -118,6 +119,11 @@ class OpenVinoEngine:
 def _cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _on_cpu(network: nn.Module) -> nn.Module:
+    """Copy a network to the CPU: its pool and text map are the model's own, which stay where they are."""
+    return copy.deepcopy(network).eval().cpu()
 
 
 def _convert(network: nn.Module, shape: list[int], example: list[int]):

@@ -104,7 +104,7 @@ class FileRows:
         self._known[row] = True
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """Read one row [C, G, G] by its number, or several [B, C, G, G] by a slice or integers; zeros if it has none."""
+        """Read one row [C, G, G] by its number, or several [B, C, G, G] by a slice or integers; zeros if missing."""
         if isinstance(rows, (int, np.integer)):
             if not self._known[rows]:
                 return np.zeros(self.shape[1:], np.float16)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,16 +55,21 @@ def _allowed(annotation: str) -> tuple[type, ...] | None:
     return tuple(kind for name in names for kind in _TYPES[name])
 
 
-def validate(values: dict[str, Any], known: dict[str, str]) -> None:
-    """Hold given parameters against the declared ones.
+def validate(values: dict[str, Any], known: dict[str, str]) -> dict[str, str]:
+    """Compare given parameters with the declared ones.
 
     Args:
         values: name -> value, as given by the user.
         known: name -> annotation, see :func:`declared`.
 
+    Returns:
+        name -> text of each number that was given where only a text is declared: of ``-p folder 2024`` papermill makes
+        an int.
+
     Raises:
         BadParameter: a name is not declared (the nearest one is proposed), or a value has another type.
     """
+    texts: dict[str, str] = {}
     for name, value in values.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -73,25 +79,34 @@ def validate(values: dict[str, Any], known: dict[str, str]) -> None:
         # bool is an int to Python, but `-p epochs true` is a mistake
         wrong_bool = isinstance(value, bool) and allowed is not None and bool not in allowed
         if allowed is not None and (wrong_bool or not isinstance(value, allowed)):
-            raise BadParameter(f"Parameter {name!r} is {value!r}; expected {known[name]}.")
+            if str in allowed and isinstance(value, (int, float)) and not isinstance(value, bool):
+                texts[name] = str(value)
+                continue
+            hint = f" papermill's -r passes a text as it is: -r {name} {value}" if str in allowed else ""
+            raise BadParameter(f"Parameter {name!r} is {value!r}; expected {known[name]}.{hint}")
+    return texts
 
 
-def check(history: Sequence[str]) -> None:
-    """Check what papermill injected into the running notebook.
+def check(history: Sequence[str], namespace: dict[str, Any] | None = None) -> None:
+    """Check what papermill injected into the running notebook; a number given for a text becomes that text.
 
     Args:
         history: the notebook's list of executed cells: pass ``In``.
+        namespace: the notebook's variables; None takes the caller's.
 
     Raises:
         BadParameter: see :func:`validate`.
     """
+    namespace = sys._getframe(1).f_globals if namespace is None else namespace
     for before, cell in zip(history, history[1:]):
         if cell.lstrip().startswith(_INJECTED):
             values = {}
             for node in ast.parse(cell).body:
                 if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                     values[node.targets[0].id] = _literal(node.value)
-            validate(values, declared(before))
+            for name, text in validate(values, declared(before)).items():
+                namespace[name] = text
+                print(f"{name} = {text!r} (papermill's -r keeps the zeros of a text such as 007: -r {name} 007)")
 
 
 def _literal(node: ast.expr) -> Any:
