@@ -1,15 +1,29 @@
-"""Finds the fonts that the renderer may use: every installed face that can write English, each shape once."""
+"""Finds the fonts that the renderer may use: every installed face that can write English, each shape once.
+
+    python -m fdp_core.mini.fonts             how many faces were found, which packages are missing, how to install them
+    python -m fdp_core.mini.fonts --install   install the missing ones (Debian and its kin)
+
+The same scenes need the same faces. The project ships none of them; ``assets/fonts.yaml`` lists their packages.
+"""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
+import shlex
+import shutil
 import string
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from fontTools.ttLib import TTFont
 from PIL import ImageFont
 
+TABLE = Path(__file__).parent.parent / "assets" / "fonts.yaml"
+BUNDLED = "matplotlib"  # brings faces of its own; a requirement of this library, not a package of the system
 # Faces that are no writing on signs: seven-segment displays, key caps, plain boxes.
 _EXCLUDED = ("dseg", "lastresort", "keycap", "blank", "adobe-blank", "emoji")
 _LETTERS = set(map(ord, string.ascii_letters + string.digits))
@@ -69,3 +83,67 @@ def _shape(path: Path) -> str | None:
         return hashlib.sha256(bytes(font.getmask("HamburgRg"))).hexdigest()
     except Exception:  # noqa: BLE001  fonts come from anywhere; one that cannot be read is not used
         return None
+
+
+@dataclass(frozen=True)
+class FontPackage:
+    """One package of fonts.
+
+    Attributes:
+        package: its name.
+        version: the version that was used.
+        licence: of the faces, a short name as SPDX has them, or "see copyright".
+        faces: how many usable faces it contributes.
+    """
+
+    package: str
+    version: str
+    licence: str
+    faces: int
+
+
+def packages() -> tuple[FontPackage, ...]:
+    """Return the packages of ``assets/fonts.yaml``, in its order.
+
+    Raises:
+        TypeError: an entry has other fields than those of :class:`FontPackage`.
+    """
+    return tuple(FontPackage(**entry) for entry in yaml.safe_load(TABLE.read_text(encoding="utf-8")))
+
+
+def missing() -> list[str] | None:
+    """Return which packages of the list are not installed, in its order; None where there is no ``dpkg-query``."""
+    if shutil.which("dpkg-query") is None:
+        return None
+    names = [entry.package for entry in packages() if entry.package != BUNDLED]
+    # a package that dpkg does not know has no line
+    command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *names]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"})
+    installed = {line.split()[0] for line in result.stdout.splitlines() if line.endswith(" installed")}
+    return [name for name in names if name not in installed]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Say which fonts there are and which packages are missing; install them only where asked to."""
+    parser = argparse.ArgumentParser(prog="python -m fdp_core.mini.fonts", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--install", action="store_true", help="run the apt-get line that is printed")
+    options = parser.parse_args(arguments)
+    listed = sum(entry.faces for entry in packages())
+    print(f"{len(find_fonts())} faces found ({listed} in {TABLE.name}). Folders searched:")
+    for folder in font_folders():
+        print(f"  {folder}{'' if folder.is_dir() else ' (not there)'}")
+    print(f"icons: {find_icon_font() or 'not found'}\nemoji: {find_emoji_font() or 'not found'}")
+    absent = missing()
+    if absent is None:
+        print(f"Packages missing: unknown, this system has no dpkg-query; {TABLE.name} lists them.")
+    elif not absent:
+        print("Packages missing: none")
+    else:
+        line = ["apt-get", "install", "--yes", "--no-install-recommends", *absent]
+        print(f"Packages missing: {len(absent)}. To install them (as root):\n{shlex.join(line)}")
+        if options.install:
+            subprocess.run(line, check=True)
+
+
+if __name__ == "__main__":
+    main()
