@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fdp_core import attention, focus
-from fdp_core.datasets import Word
+from fdp_core import attention
+from fdp_core.datasets import Gallery, Photo, Word
+from fdp_core.focus import AttentionShift
+from fdp_core.model import FDP
 from fdp_core.retrieval import geometry
+from fdp_core.retrieval.features import FeatureStore
 
 _BATCH = 16  # photographs at once: bounds the memory of their tokens
 
 
 @dataclass(frozen=True, eq=False)
-class Looks:
-    """What the pool saw in N photographs with legible text, and where that text is; cells row by row, G * G of them.
+class PoolStudy:
+    """Logits of the pool for N photographs with legible text, and where that text is; cells row by row, G * G of them.
 
     Attributes:
         photos: N photographs (``datasets.Photo``), and ``rows`` N, where they stand in the gallery.
@@ -31,9 +34,9 @@ class Looks:
         text_logits: the localiser's map S, float [N, G, G].
     """
 
-    photos: tuple[Any, ...]
+    photos: tuple[Photo, ...]
     rows: tuple[int, ...]
-    placed: tuple[Any, ...]
+    placed: tuple[geometry.Geometry, ...]
     text: np.ndarray
     inside: np.ndarray
     judged: np.ndarray
@@ -50,20 +53,7 @@ class Looks:
         return self.text.mean(axis=1, dtype=np.float64)
 
 
-def spread_rows(count: int, wanted: int) -> list[int]:
-    """Choose ``wanted`` of ``count`` rows evenly, the first and the last among them; 0 or enough means all.
-
-    Raises:
-        ValueError: ``wanted`` is negative.
-    """
-    if wanted < 0:
-        raise ValueError(f"photographs is {wanted}; expected 0 (all) or more.")
-    if wanted == 0 or wanted >= count:
-        return list(range(count))
-    return sorted(set(np.linspace(0, count - 1, wanted).round().astype(int).tolist()))
-
-
-def cells_of(photo: Any, placed: Any, grid: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cells_of(photo: Photo, placed: geometry.Geometry, grid: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Say of each cell of a photograph how much text and how much photograph it holds, and whether it is judged.
 
     Args:
@@ -72,7 +62,7 @@ def cells_of(photo: Any, placed: Any, grid: int) -> tuple[np.ndarray, np.ndarray
         grid: G.
 
     Returns:
-        (text, inside, judged) as in :class:`Looks`, [G*G] each.
+        (text, inside, judged) as in :class:`PoolStudy`, [G*G] each.
     """
     text, illegible = geometry.target_maps(photo.words, placed, grid, shrink=1.0)
     frame = [[0, 0], [placed.width, 0], [placed.width, placed.height], [0, placed.height]]
@@ -82,7 +72,7 @@ def cells_of(photo: Any, placed: Any, grid: int) -> tuple[np.ndarray, np.ndarray
 
 
 @torch.no_grad()
-def look(model: Any, gallery: Any, store: Any) -> Looks:
+def run_pools(model: FDP, gallery: Gallery, store: FeatureStore) -> PoolStudy:
     """Run both pools and the localiser over the readable photographs that hold legible text.
 
     Args:
@@ -117,7 +107,7 @@ def look(model: Any, gallery: Any, store: Any) -> Looks:
             kept.append(attention.pool_logits(attention.tokens(features, table), pool).cpu())
         text_logits.append(model.localise(features).cpu())
     text, inside, judged = (np.stack(column) for column in zip(*cells))
-    return Looks(
+    return PoolStudy(
         photos=tuple(gallery.photos[row] for row in rows),
         rows=tuple(rows),
         placed=tuple(store.geometries[row] for row in rows),
@@ -131,11 +121,11 @@ def look(model: Any, gallery: Any, store: Any) -> Looks:
 
 
 @torch.no_grad()
-def attend(logits: Tensor, text_logits: Tensor | None = None, shift: Any = None) -> np.ndarray:
+def attend(logits: Tensor, text_logits: Tensor | None = None, shift: AttentionShift | None = None) -> np.ndarray:
     """Turn the pool's logits [N, H, L] into attention, float64 [N, H, L], shifted by a text map where one is given.
 
     Args:
-        logits: ``Looks.own`` or ``Looks.trained``.
+        logits: ``PoolStudy.own`` or ``PoolStudy.trained``.
         text_logits: a text map, float [N, G, G]; None for no shift.
         shift: the :class:`fdp_core.focus.AttentionShift` that turns the map into M; needed where a map is given.
 
@@ -155,7 +145,9 @@ def attend(logits: Tensor, text_logits: Tensor | None = None, shift: Any = None)
 
 
 @torch.no_grad()
-def vectors(model: Any, store: Any, rows: list[int], text_logits: Tensor, shift: Any) -> np.ndarray:
+def encode(
+    model: FDP, store: FeatureStore, rows: Sequence[int], text_logits: Tensor, shift: AttentionShift
+) -> np.ndarray:
     """Encode photographs as FDP does, but with another text map or another shift.
 
     Args:
@@ -181,11 +173,6 @@ def vectors(model: Any, store: Any, rows: list[int], text_logits: Tensor, shift:
     return torch.cat(out).numpy()
 
 
-def strength(how: str, scale: float) -> focus.AttentionShift:
-    """Return a shift of the given form with a fixed scale, 0 or more, for experiments with its strength."""
-    return focus.AttentionShift(how, scale, learnable=False)
-
-
 def share_on(weights: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Return which share of the attention falls on the marked part of the cells: float [N, H] in 0..1.
 
@@ -193,36 +180,7 @@ def share_on(weights: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
     Args:
         weights: attention [N, H, L], the mean token first.
-        cells: float [N, G*G] in 0..1, how much of each cell is marked, such as ``Looks.text``.
+        cells: float [N, G*G] in 0..1, how much of each cell is marked, such as ``PoolStudy.text``.
     """
     places = weights[..., 1:]
     return np.einsum("nhc,nc->nh", places, cells) / np.maximum(places.sum(axis=-1), 1e-300)
-
-
-def composition(looks: Looks, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what each head's attention falls on, mean over the photographs, in shares of 1: name -> float [H]."""
-    spent = {
-        "legible text": np.einsum("nhc,nc->nh", weights[..., 1:], looks.text),
-        "elsewhere on the photograph": np.einsum("nhc,nc->nh", weights[..., 1:], looks.inside - looks.text),
-        "bars": np.einsum("nhc,nc->nh", weights[..., 1:], 1 - looks.inside),
-        "mean token": weights[..., 0],
-    }
-    return {name: share.mean(axis=0) for name, share in spent.items()}
-
-
-def effective_cells(weights: np.ndarray) -> np.ndarray:
-    """Return over how many tokens attention is spread, the exponential of its entropy: float [N, H] in 1..L."""
-    return np.exp(-(weights * np.log(np.maximum(weights, 1e-300))).sum(axis=-1))
-
-
-def largest(change: np.ndarray, count: int) -> tuple[list[int], list[int]]:
-    """Choose photographs by rule: rows of the largest gains and of the largest losses, the first of equals first.
-
-    Args:
-        change: float [N].
-        count: how many of each, at most; only real gains (> 0) and losses (< 0).
-    """
-    order = np.argsort(-change, kind="stable")
-    gains = [int(i) for i in order[:count] if change[i] > 0]
-    order = np.argsort(change, kind="stable")
-    return gains, [int(i) for i in order[:count] if change[i] < 0]

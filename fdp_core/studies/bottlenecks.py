@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fdp_core import datasets
-from fdp_core.backbones import STRIDE
+from fdp_core.backbones import Backbone
+from fdp_core.datasets import Gallery, Queries
 from fdp_core.datasets.protocol import WORD_PROTOCOL, normalise, tokens
 from fdp_core.distinguish import KINDS, Clusters
 from fdp_core.evaluation import metrics
 from fdp_core.evaluation.metrics import above_rate
+from fdp_core.evaluation.report import Report
 from fdp_core.studies.data_study import word_heights
 from fdp_core.studies.parameters import BadParameter
 from fdp_core.words import frequent_words
@@ -39,12 +42,7 @@ def numbers(text: str, name: str, multiple: int = 1) -> list[int]:
     return values
 
 
-def batch_of(size: int) -> int:
-    """Return how many photographs to take at once: about as many pixels at each size, which is fastest on a CPU."""
-    return max(1, 8 * (7 * STRIDE) ** 2 // size**2)
-
-
-def recorded_sizes(table: Any, weights_hash: str, template: str = "{}") -> dict[str, Any]:
+def recorded_sizes(table: pd.DataFrame, weights_hash: str, template: str = "{}") -> dict[str, pd.DataFrame]:
     """Collect what zero-shot runs of one backbone have left on record.
 
     Args:
@@ -54,8 +52,6 @@ def recorded_sizes(table: Any, weights_hash: str, template: str = "{}") -> dict[
     Returns:
         Set -> DataFrame, index the side of the input in pixels, column ``mAP`` in %.
     """
-    import pandas as pd
-
     found: dict[str, dict[int, float]] = {}
     for row in table.to_dict("records"):
         given = row["parameters"]
@@ -65,7 +61,7 @@ def recorded_sizes(table: Any, weights_hash: str, template: str = "{}") -> dict[
     return {name: pd.DataFrame({"mAP": pd.Series(sizes).sort_index()}) for name, sizes in sorted(found.items())}
 
 
-def word_protocol(gallery: Any) -> dict[str, Any]:
+def word_protocol(gallery: Gallery) -> dict[str, Any]:
     """Return how an annotated word becomes a query in a gallery: by its manifest, else case-folded as it stands."""
     known = gallery.name in datasets.names()
     protocol = datasets.find(gallery.name).split(gallery.split)[1]["protocol"] if known else WORD_PROTOCOL
@@ -73,7 +69,7 @@ def word_protocol(gallery: Any) -> dict[str, Any]:
     return WORD_PROTOCOL if protocol.get("queries", {}).get("rule") == "listed" else protocol
 
 
-def searched_heights(gallery: Any, queries: Any, size: int, fit: str = "letterbox") -> np.ndarray:
+def searched_heights(gallery: Gallery, queries: Queries, size: int, fit: str = "letterbox") -> np.ndarray:
     """Measure the tallest word of each right photograph that is the query.
 
     Args:
@@ -117,9 +113,15 @@ def outranked(relevant: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return share
 
 
+def _mean(values: np.ndarray) -> float:
+    """Return the mean of what is known, NaN where nothing is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
 def by_height(
     relevant: np.ndarray, scores: np.ndarray, heights: np.ndarray, edges: Sequence[float], seed: int = 0
-) -> Any:
+) -> pd.DataFrame:
     """Measure mAP for short and tall words apart.
 
     In each bin of heights a query keeps as right only the photographs whose word is of that height; its other right
@@ -132,15 +134,15 @@ def by_height(
         seed: of the intervals.
 
     Returns:
-        DataFrame, one line a bin that holds pairs: ``low``, ``high`` (pixels), ``queries``, ``pairs`` (query, right
-        photograph), ``mAP``, ``from``, ``to`` (95 % interval over queries), ``chance`` (expected of a random order)
-        and ``outranked`` (mean over pairs); the last five in %.
+        DataFrame, one row a bin that holds pairs: ``height`` (its name), ``low``, ``high`` (pixels), ``queries``,
+        ``pairs`` (query, right photograph), ``mAP``, ``from``, ``to``
+        (95 % interval over queries), ``chance`` (expected of a random order)
+        and ``outranked`` (mean over pairs); the last five in %,
+        ``outranked`` NaN where no photograph is wrong.
 
     Raises:
         ValueError: the edges do not rise.
     """
-    import pandas as pd
-
     if np.any(np.diff(edges) <= 0):
         raise ValueError(f"Height edges {list(edges)} must rise.")
     share, rows = outranked(relevant, scores), []
@@ -155,10 +157,11 @@ def by_height(
         if ap:
             interval = metrics.bootstrap_interval(np.array(ap), seed=seed)
             row = {"mAP": np.mean(ap), "from": interval[0], "to": interval[1], "chance": np.mean(chance)}
-            row["outranked"] = share[inside].mean()
-            counts = {"low": low, "high": high, "queries": len(ap), "pairs": int(inside.sum())}
+            row["outranked"] = _mean(share[inside])
+            name = f"below {high:g}" if not low else f"from {low:g}" if high == np.inf else f"{low:g}-{high:g}"
+            counts = {"height": name, "low": low, "high": high, "queries": len(ap), "pairs": int(inside.sum())}
             rows.append(counts | {name: 100 * float(value) for name, value in row.items()})
-    columns = ["low", "high", "queries", "pairs", "mAP", "from", "to", "chance", "outranked"]
+    columns = ["height", "low", "high", "queries", "pairs", "mAP", "from", "to", "chance", "outranked"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -169,7 +172,7 @@ def gain_by_share(
     large: int,
     parts: int = 3,
     seed: int = 0,
-) -> Any:
+) -> pd.DataFrame:
     """Tell which words a larger input helps: the pairs, sorted by the height that the word has in its photograph.
 
     Args:
@@ -185,8 +188,6 @@ def gain_by_share(
     Raises:
         ValueError: fewer pairs than groups.
     """
-    import pandas as pd
-
     known = np.isfinite(shares[small]) & np.isfinite(shares[large]) & (heights[large] > 0)
     if known.sum() < parts:
         raise ValueError(f"{known.sum()} pairs of a query and a photograph with its word do not fill {parts} groups.")
@@ -209,7 +210,7 @@ def gain_by_share(
 # Does a query find the thing or the word? Kinds of words, and photographs that show the thing without the word.
 
 
-def query_kinds(queries: Any, backbone: Any) -> tuple[dict[str, np.ndarray], str]:
+def query_kinds(queries: Queries, backbone: Backbone) -> tuple[dict[str, np.ndarray], str]:
     """Part content from function words: by the set's own groups, else by two clusters of the backbone's texts.
 
     Args:
@@ -229,7 +230,7 @@ def query_kinds(queries: Any, backbone: Any) -> tuple[dict[str, np.ndarray], str
     return {kind: kinds == KINDS.index(kind) for kind in reversed(KINDS)}, "clusters"
 
 
-def kinds_table(report: Any, kinds: dict[str, np.ndarray], seed: int = 0) -> Any:
+def kinds_table(report: Report, kinds: dict[str, np.ndarray], seed: int = 0) -> pd.DataFrame:
     """Set the kinds of words side by side, with what else differs between them.
 
     Args:
@@ -239,11 +240,9 @@ def kinds_table(report: Any, kinds: dict[str, np.ndarray], seed: int = 0) -> Any
         DataFrame, one line a kind that has queries: ``queries``, ``letters`` and ``right photographs`` (means), ``mAP``
         with its 95 % interval ``from``, ``to``, ``chance`` (of a random order) and ``outranked``; the last five in %.
     """
-    import pandas as pd
-
     right = report.relevant.sum(axis=1)
     chance = metrics.random_average_precision(right, report.relevant.shape[1])
-    share, rows = np.array([np.nanmean(row) for row in outranked(report.relevant, report.scores)]), {}
+    share, rows = outranked(report.relevant, report.scores), {}
     for kind, member in kinds.items():
         if member.any():
             low, high = metrics.bootstrap_interval(report.ap[member], seed=seed)
@@ -255,12 +254,12 @@ def kinds_table(report: Any, kinds: dict[str, np.ndarray], seed: int = 0) -> Any
                 "from": 100 * low,
                 "to": 100 * high,
                 "chance": 100 * chance[member].mean(),
-                "outranked": 100 * share[member].mean(),
+                "outranked": 100 * _mean(np.array([_mean(row) for row in share[member]])),
             }
     return pd.DataFrame(rows).T
 
 
-def kinds_gap(report: Any, kinds: dict[str, np.ndarray], rounds: int = 2000, seed: int = 0) -> tuple[float, ...]:
+def kinds_gap(report: Report, kinds: dict[str, np.ndarray], rounds: int = 2000, seed: int = 0) -> tuple[float, ...]:
     """Compare content with function words by how far their average precision stands above chance.
 
     Returns:
@@ -280,14 +279,7 @@ def kinds_gap(report: Any, kinds: dict[str, np.ndarray], rounds: int = 2000, see
     return tuple(100 * float(value) for value in (content.mean() - function.mean(), low, high))
 
 
-def equal_length(texts: tuple[str, ...], kinds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Keep of each kind only the words as long as some word of the other: function words are short."""
-    lengths = np.array([len(text) for text in texts])
-    shared = set.intersection(*(set(lengths[member]) for member in kinds.values()))
-    return {kind: member & np.isin(lengths, list(shared)) for kind, member in kinds.items()}
-
-
-def picture_masks(gallery: Any, queries: Any) -> dict[str, np.ndarray]:
+def picture_masks(gallery: Gallery, queries: Queries) -> dict[str, np.ndarray]:
     """Sort the photographs of each query that names a picture of the set.
 
     Args:
@@ -301,15 +293,15 @@ def picture_masks(gallery: Any, queries: Any) -> dict[str, np.ndarray]:
     protocol = word_protocol(gallery)
     said = [{normalise(word.text, protocol) for word in photo.words} for photo in gallery.photos]
     shown = [{normalise(name, protocol) for name in photo.pictures} for photo in gallery.photos]
-    asked = [normalise(text, protocol) for text in queries.texts]
-    has_word = np.array([[text in words for words in said] for text in asked], bool) | queries.relevant
-    has_picture = np.array([[text in names for names in shown] for text in asked], bool)
+    texts = [normalise(text, protocol) for text in queries.texts]
+    has_word = np.array([[text in words for words in said] for text in texts], bool) | queries.relevant
+    has_picture = np.array([[text in names for names in shown] for text in texts], bool)
     named = has_picture.any(axis=1, keepdims=True)
     masks = {"sign": queries.relevant & ~has_picture, "picture": has_picture & ~has_word}
     return {name: mask & named for name, mask in masks.items()} | {"neither": ~has_word & ~has_picture & named}
 
 
-def picture_rates(scores: np.ndarray, masks: dict[str, np.ndarray]) -> Any:
+def picture_rates(scores: np.ndarray, masks: dict[str, np.ndarray]) -> pd.DataFrame:
     """Let each query choose between sign, picture and photographs with neither.
 
     The last column asks the same pairs of sign and picture with the other queries' scores: what the photographs alone,
@@ -322,8 +314,6 @@ def picture_rates(scores: np.ndarray, masks: dict[str, np.ndarray]) -> Any:
         DataFrame, index the row numbers of the queries that have a sign and a picture; columns ``picture over sign``,
         ``picture over neither``, ``sign over neither`` and ``picture over sign, other words``, float 0 to 1.
     """
-    import pandas as pd
-
     sign, picture, neither = (masks[name] for name in ("sign", "picture", "neither"))
     rows = np.flatnonzero(sign.any(axis=1) & picture.any(axis=1))
     others = [above_rate(np.delete(scores[rows], i, 0), *(np.tile(m[row], (len(rows) - 1, 1)) for m in (picture, sign)))

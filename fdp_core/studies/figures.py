@@ -40,12 +40,9 @@ def style() -> Iterator[None]:
     interactive = mpl.is_interactive()
     try:
         with plt.style.context(STYLE):
-            try:
-                yield
-            finally:
-                # The first figure may load the notebook's backend, which switches this on; restoring the old value
-                # would leave all later figures of the notebook undrawn.
-                interactive = mpl.is_interactive()
+            yield
+            # The first figure may load the notebook's backend, which switches this on: it stays on for later figures.
+            interactive = mpl.is_interactive()
     finally:
         mpl.interactive(interactive)
 
@@ -57,22 +54,17 @@ def literal(text: str) -> str:
 
 @style()
 def ranked_photographs(
-    hits: Sequence[Hit],
-    query: str,
-    relevant: Sequence[bool] | None = None,
-    columns: int = 5,
-    show: bool = True,
-    attribution: str = "",
-) -> Figure:
+    hits: Sequence[Hit], query: str, relevant: Sequence[bool] | None = None, columns: int = 5,
+    show: bool = True, attribution: str = "",
+) -> Figure:  # fmt: skip
     """Draw found photographs in rank order, each with rank, score and, where known, whether it is right.
 
     Args:
         hits: K results, best first.
         query: the text searched for.
         relevant: K truth values: green frame and ✓, or red frame and ✗; None where nobody knows.
-        columns: photographs a row.
+        columns: photographs a row. attribution: line under the figure.
         show: False draws ids in place of photographs that may not be shown in public.
-        attribution: line under the figure.
 
     Raises:
         ValueError: there are no hits, or ``relevant`` has another length.
@@ -110,15 +102,9 @@ def ranked_photographs(
 
 @style()
 def map_over_photograph(
-    image: str | Path | Image.Image | np.ndarray,
-    values: ArrayLike,
-    geometry: Geometry,
-    ax: Axes | None = None,
-    title: str = "",
-    label: str = "",
-    limits: tuple[float, float] | None = None,
-    alpha: float = 0.75,
-) -> Axes:
+    image: str | Path | Image.Image | np.ndarray, values: ArrayLike, geometry: Geometry, ax: Axes | None = None,
+    title: str = "", label: str = "", limits: tuple[float, float] | None = None, alpha: float = 0.75
+) -> Axes:  # fmt: skip
     """Draw a map of the trunk's grid over its photograph, in the photograph's own pixels.
 
     Args:
@@ -127,8 +113,7 @@ def map_over_photograph(
             drawn without the mean token, as a multiple of even attention.
         geometry: how the photograph was placed on the square input.
         ax: where to draw; None makes a figure.
-        title: of the panel.
-        label: of the colour bar; "" for none.
+        title: of the panel. label: of the colour bar; "" for none.
         limits: values of the first and the last colour; None for the map's own.
         alpha: opacity of the highest value, 0-1; 0 shows the photograph alone.
 
@@ -146,9 +131,7 @@ def map_over_photograph(
         values,
         extent=(left, right, bottom, top),
         alpha=alpha * (0.15 + 0.85 * np.clip((values - low) / max(high - low, 1e-12), 0, 1)),
-        vmin=low,
-        vmax=max(high, low + 1e-12),
-        interpolation="bilinear",
+        **{"vmin": low, "vmax": max(high, low + 1e-12), "interpolation": "bilinear"},
     )
     ax.grid(False)
     ax.set(xlim=(0, picture.width), ylim=(picture.height, 0), title=title, xticks=[], yticks=[])
@@ -169,12 +152,11 @@ def forest(
             its line); a missing value leaves its place empty.
         x: column of the values. y: column of the names.
         hue: column by which the points of one line differ, drawn in other colours and marks; None for one point a line.
-        reference: value marked by a dashed line.
-        ax: where to draw; None makes a figure.
+        reference: value marked by a dashed line. ax: where to draw; None makes a figure.
     """
     names, kinds = list(table[y].unique()), [None] if hue is None else list(table[hue].unique())
     if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, (0.16 + 0.14 * len(kinds)) * len(names) + 1.1))
+        _, ax = plt.subplots(figsize=(6.4, (0.16 + 0.07 * len(kinds)) * len(names) + 1.1))
     gap = 0.7 / len(kinds)
     for number, kind in enumerate(kinds):
         part = table if kind is None else table[table[hue] == kind]
@@ -203,8 +185,7 @@ def curves(
         table: one row a point, with columns ``x`` and ``y``; where it has ``from`` and ``to``, a band shows them.
         x: column of the setting. y: column of the values.
         hue: column of the kinds; None for one line.
-        reference: value of ``y`` marked by a dashed line.
-        ax: where to draw; None makes a figure.
+        reference: value of ``y`` marked by a dashed line. ax: where to draw; None makes a figure.
     """
     if ax is None:
         _, ax = plt.subplots(figsize=(5.8, 3.5))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from fdp_core.retrieval import geometry
-from fdp_core.studies import attention_study
+from fdp_core.studies.attention_study import PoolStudy
 from fdp_core.words import is_legible
 
 _ROUNDS = 2000
@@ -38,27 +38,24 @@ def point_auc(values: np.ndarray, text: np.ndarray, beside: np.ndarray | None = 
     beside = 1 - text if beside is None else beside
     if not (text.sum() > 0 and beside.sum() > 0):
         raise ValueError("The map cannot be judged: this needs cells with text and cells without.")
-    levels, place = np.unique(np.asarray(values, np.float64), return_inverse=True)
-    hit = np.bincount(place, text, len(levels))[::-1]  # highest value first
-    miss = np.bincount(place, beside, len(levels))[::-1]
-    above = np.cumsum(miss)
-    area = (hit * (miss.sum() - above + miss / 2)).sum() / (hit.sum() * miss.sum())
-    precision = np.cumsum(hit) / np.maximum(np.cumsum(hit) + above, 1e-300)
-    return float(area), float((hit * precision).sum() / hit.sum())
+    labels, twice = np.repeat([1, 0], len(values)), np.tile(np.asarray(values, np.float64), 2)
+    weights = np.concatenate([text, beside]).astype(np.float64)
+    area = roc_auc_score(labels, twice, sample_weight=weights)
+    return float(area), float(average_precision_score(labels, twice, sample_weight=weights))
 
 
-def quality(looks: Any, maps: Tensor | np.ndarray) -> np.ndarray:
+def quality(study: PoolStudy, maps: Tensor | np.ndarray) -> np.ndarray:
     """Judge a text map of every photograph on its judged cells: float [N, 2], AUC and average precision.
 
     Args:
-        looks: :class:`fdp_core.studies.attention_study.Looks`.
+        study: N photographs.
         maps: float [N, G, G], logits or probabilities.
 
     Returns:
         As :func:`point_auc`; NaN for a photograph whose judged cells are all text or hold none.
     """
-    out = np.full((len(looks), 2), np.nan)
-    for number, (plane, text, seen) in enumerate(zip(np.asarray(maps), looks.text, looks.judged)):
+    out = np.full((len(study), 2), np.nan)
+    for number, (plane, text, seen) in enumerate(zip(np.asarray(maps), study.text, study.judged)):
         if 0 < text[seen].sum() < seen.sum():
             out[number] = point_auc(plane.ravel()[seen], text[seen])
     return out
@@ -87,7 +84,7 @@ def shuffled(maps: Tensor, share: float = 1.0, seed: int = 0) -> Tensor:
     return flat.view_as(maps)
 
 
-def of_another(maps: Tensor) -> Tensor:
+def of_next_photograph(maps: Tensor) -> Tensor:
     """Give each of N >= 2 photographs the text map of the next one: right in kind, wrong in place.
 
     Raises:
@@ -98,15 +95,15 @@ def of_another(maps: Tensor) -> Tensor:
     return maps.roll(1, dims=0)
 
 
-def annotated(looks: Any, like: Tensor) -> Tensor:
+def annotated(study: PoolStudy, like: Tensor) -> Tensor:
     """Return the annotators' text as a map: a localiser that makes no mistake, float [N, G, G].
 
     Its values are those of the map ``like``, dealt out anew by the share of text in the cells (equal shares by lot), so
     that both shift with the same strength and differ in places only.
     """
     ranked = like.flatten(1).sort(dim=1).values
-    lot = np.random.default_rng(0).random(looks.text.shape)
-    order = torch.from_numpy(np.lexsort((lot, looks.text), axis=1))
+    lot = np.random.default_rng(0).random(study.text.shape)
+    order = torch.from_numpy(np.lexsort((lot, study.text), axis=1))
     return torch.zeros_like(ranked).scatter(1, order, ranked).view_as(like)
 
 
@@ -140,59 +137,7 @@ def ratio_interval(
     return part.sum(axis=0) / whole.sum(), low, high
 
 
-def rank_correlation(
-    a: np.ndarray, b: np.ndarray, level: float = 0.95, rounds: int = _ROUNDS, seed: int = 0
-) -> tuple[float, float, float]:
-    """Return Spearman's correlation of two numbers of N photographs, and its bootstrap interval: (rho, low, high)."""
-    from scipy.stats import rankdata
-
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    rng = np.random.default_rng([seed, 4])
-
-    def rho(rows: np.ndarray) -> float:
-        x, y = rankdata(a[rows]), rankdata(b[rows])
-        x, y = x - x.mean(), y - y.mean()
-        return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum() or np.nan))
-
-    drawn = [rho(rng.integers(0, len(a), len(a))) for _ in range(rounds)]
-    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return rho(np.arange(len(a))), float(low), float(high)
-
-
-def claims(looks: Any, shift: Any, maps: Tensor, seed: int = 0) -> dict[str, tuple[float, float, float]]:
-    """Measure on a text map what is claimed of a good one.
-
-    Args:
-        looks: :class:`fdp_core.studies.attention_study.Looks` of two or more photographs.
-        shift: turns the map into M.
-        maps: the text map of every photograph, float [N, G, G].
-        seed: of the bootstrap over photographs.
-
-    Returns:
-        claim -> (value, lower end of its 95 % interval, what a map that knows nothing gets). A claim holds where the
-        lower end is above the last number. The changes of attention are in multiples of the area of text.
-    """
-
-    def on_text(text_map: Tensor | None) -> np.ndarray:
-        return attention_study.share_on(attention_study.attend(looks.trained, text_map, shift), looks.text).mean(axis=1)
-
-    auc = quality(looks, maps)[:, 0]
-    auc = auc[~np.isnan(auc)]
-    turned, none, other = on_text(maps), on_text(None), on_text(of_another(maps))
-    found = {
-        "the map finds text (AUC)": (*ratio_interval(auc, np.ones(len(auc)), seed=seed)[:2], 0.5),
-        "the shift turns attention to text": (*ratio_interval(turned - none, looks.area, seed=seed)[:2], 0.0),
-        "more than another photograph's map does": (*ratio_interval(turned - other, looks.area, seed=seed)[:2], 0.0),
-    }
-    return {name: tuple(float(number) for number in line) for name, line in found.items()}
-
-
-def holds(found: dict[str, tuple[float, float, float]]) -> dict[str, bool]:
-    """Say which of the :func:`claims` hold beyond the luck of the photographs."""
-    return {name: low > floor for name, (_, low, floor) in found.items()}
-
-
-# Words apart by their height: how small may text be before the map and the shift lose it?
+# Words by their height: how small may text be before the map and the shift lose it?
 
 Line = tuple[np.ndarray, np.ndarray, np.ndarray]  # value, low, high of K groups
 
@@ -202,7 +147,7 @@ class WordCells:
     """W legible words.
 
     Attributes:
-        owner: int [W], row of its photograph in the ``Looks``.
+        owner: int [W], row of its photograph in the :class:`PoolStudy`.
         height: float [W], the shorter side of the smallest rectangle around its polygon, pixels of the square input.
         cells: float32 [W, G*G] in 0..1, the share of each cell that it covers.
     """
@@ -212,11 +157,11 @@ class WordCells:
     cells: np.ndarray
 
 
-def word_cells(looks: Any) -> WordCells:
-    """Take the legible words of :class:`fdp_core.studies.attention_study.Looks` apart."""
-    grid = round(looks.text.shape[1] ** 0.5)
+def word_cells(study: PoolStudy) -> WordCells:
+    """Return the legible words of a study one by one."""
+    grid = round(study.text.shape[1] ** 0.5)
     owner, height, cells = [], [], []
-    for number, (photo, placed) in enumerate(zip(looks.photos, looks.placed)):
+    for number, (photo, placed) in enumerate(zip(study.photos, study.placed)):
         for word in filter(is_legible, photo.words):
             covered = geometry.target_maps([word], placed, grid, shrink=1.0)[0].ravel()
             if covered.any():
@@ -224,19 +169,6 @@ def word_cells(looks: Any) -> WordCells:
                 height.append(min(cv2.minAreaRect(placed.apply(word.polygon).astype(np.float32))[1]))
                 cells.append(covered)
     return WordCells(np.array(owner), np.array(height), np.stack(cells))
-
-
-def names_of(words: WordCells, edges: Sequence[float]) -> list[str]:
-    """Name the K = len(edges) + 1 groups of words by height, with their numbers of words.
-
-    Args:
-        words: as above.
-        edges: rising limits in pixels; a word at a limit belongs above it.
-    """
-    count = np.bincount(np.digitize(words.height, edges), minlength=len(edges) + 1)
-    between = [f"{low:g}–{high:g}" for low, high in zip(edges, edges[1:])]
-    names = [f"< {edges[0]:g}", *between, f"≥ {edges[-1]:g}"]
-    return [f"{name}\nn = {number}" for name, number in zip(names, count)]
 
 
 def attention_by_height(words: WordCells, edges: Sequence[float], weights: np.ndarray, seed: int = 0) -> Line:
@@ -257,21 +189,23 @@ def attention_by_height(words: WordCells, edges: Sequence[float], weights: np.nd
     return _grouped(words, edges, on_word, words.cells.mean(axis=1), len(weights), seed)
 
 
-def auc_by_height(looks: Any, words: WordCells, edges: Sequence[float], maps: Any, seed: int = 0) -> Line:
+def auc_by_height(
+    study: PoolStudy, words: WordCells, edges: Sequence[float], maps: np.ndarray | Tensor, seed: int = 0
+) -> Line:
     """Return how well a text map tells the words of each group from places without text: AUC with intervals, [K] each.
 
     Args:
-        looks: :class:`fdp_core.studies.attention_study.Looks`.
+        study: N photographs.
         words: as above.
         edges: limits of the groups, pixels.
         maps: float [N, G, G].
         seed: of the bootstrap.
     """
-    flat = np.asarray(maps).reshape(len(looks.text), -1)
+    flat = np.asarray(maps).reshape(len(study.text), -1)
     found = np.full(len(words.owner), np.nan)
     for number, (owner, cells) in enumerate(zip(words.owner, words.cells)):
-        seen = looks.judged[owner]
-        beside = (1 - looks.text[owner])[seen]
+        seen = study.judged[owner]
+        beside = (1 - study.text[owner])[seen]
         if cells[seen].any() and beside.any():
             found[number] = point_auc(flat[owner][seen], cells[seen], beside)[0]
     sure = ~np.isnan(found)

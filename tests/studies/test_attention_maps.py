@@ -32,8 +32,8 @@ def store(fdp, gallery):
 
 
 @pytest.fixture(scope="module")
-def looks(fdp, gallery, store):
-    return attention_study.look(fdp, gallery, store)
+def study(fdp, gallery, store):
+    return attention_study.run_pools(fdp, gallery, store)
 
 
 def test_pool_logits_are_those_of_the_pool(fdp, store):
@@ -45,7 +45,7 @@ def test_pool_logits_are_those_of_the_pool(fdp, store):
 @pytest.mark.parametrize("how", ["log", "additive", "multiply", "off"])
 def test_attention_after_the_shift_is_the_models_own(fdp, gallery, store, how):
     changed = model.FDP(fdp.backbone, fdp.config.replace(shift=how, shift_mean_token=how == "additive")).eval()
-    seen = attention_study.look(changed, gallery, store)
+    seen = attention_study.run_pools(changed, gallery, store)
     mine = attention_study.attend(seen.trained, seen.text_logits, changed.shift)
     with torch.no_grad():
         theirs = changed.encode_features(store.batch(slice(None)))["attention"].numpy()
@@ -55,31 +55,32 @@ def test_attention_after_the_shift_is_the_models_own(fdp, gallery, store, how):
     assert (np.abs(own - mine).max() > 1e-4) == (how != "off")
 
 
-def test_vectors_with_the_models_own_map_and_shift_are_the_models(fdp, gallery, store, looks):
+def test_vectors_with_the_models_own_map_and_shift_are_the_models(fdp, gallery, store, study):
     with torch.no_grad():
         theirs = fdp.encode_features(store.batch(slice(None)))["image"].numpy()
-    mine = attention_study.vectors(fdp, store, list(looks.rows), looks.text_logits, fdp.shift)
+    mine = attention_study.encode(fdp, store, list(study.rows), study.text_logits, fdp.shift)
     np.testing.assert_allclose(mine, theirs, atol=1e-5)
-    other = attention_study.vectors(fdp, store, list(looks.rows), -looks.text_logits, fdp.shift)
+    other = attention_study.encode(fdp, store, list(study.rows), -study.text_logits, fdp.shift)
     assert np.abs(other - theirs).max() > 1e-4
-    off = attention_study.vectors(fdp, store, [2], looks.text_logits[2:], attention_study.strength("off", 0))
+    off = attention_study.encode(
+        fdp, store, [2], study.text_logits[2:], focus.AttentionShift("off", 0, learnable=False)
+    )
     np.testing.assert_allclose(np.linalg.norm(off, axis=1), 1, atol=1e-5)
 
 
-def test_own_and_trained_differ_in_the_positions_only(fdp, looks, gallery, store):
-    torch.testing.assert_close(looks.own, looks.trained)  # not trained yet: CLIP's table, resized
+def test_own_and_trained_differ_in_the_positions_only(fdp, study, gallery, store):
+    torch.testing.assert_close(study.own, study.trained)  # not trained yet: CLIP's table, resized
     moved = model.FDP(fdp.backbone, fdp.config).eval()
     with torch.no_grad():
         moved.positions += 1.0
-    again = attention_study.look(moved, gallery, store)
-    torch.testing.assert_close(again.own, looks.own)
-    assert not torch.allclose(again.trained, looks.trained)
+    again = attention_study.run_pools(moved, gallery, store)
+    torch.testing.assert_close(again.own, study.own)
+    assert not torch.allclose(again.trained, study.trained)
 
 
-def test_even_attention_gets_the_share_of_the_area(looks):
-    even = np.full((len(looks), 4, GRID * GRID + 1), 1 / (GRID * GRID + 1))
-    np.testing.assert_allclose(attention_study.share_on(even, looks.text), np.repeat(looks.area[:, None], 4, 1))
-    np.testing.assert_allclose(attention_study.effective_cells(even), GRID * GRID + 1)
+def test_even_attention_gets_the_share_of_the_area(study):
+    even = np.full((len(study), 4, GRID * GRID + 1), 1 / (GRID * GRID + 1))
+    np.testing.assert_allclose(attention_study.share_on(even, study.text), np.repeat(study.area[:, None], 4, 1))
 
 
 def test_the_mean_token_is_no_place():
@@ -88,13 +89,6 @@ def test_the_mean_token_is_no_place():
     assert attention_study.share_on(weights, np.array([[0, 0, 0, 1.0]]))[0, 0] == 0
     lost = np.array([[[1.0, 0, 0, 0, 0]]])
     assert attention_study.share_on(lost, np.ones((1, 4)))[0, 0] == 0  # all on the mean token: no NaN
-
-
-def test_the_parts_of_the_composition_add_up(looks):
-    parts = attention_study.composition(looks, attention_study.attend(looks.own))
-    np.testing.assert_allclose(sum(parts.values()), 1)
-    assert set(parts) == {"legible text", "elsewhere on the photograph", "bars", "mean token"}
-    np.testing.assert_allclose(parts["bars"], 0, atol=1e-7)  # square photographs have none
 
 
 def test_bars_are_not_judged_and_hold_no_photograph():
@@ -113,57 +107,35 @@ def test_bars_are_not_judged_and_hold_no_photograph():
 def test_photographs_without_legible_text_are_left_out_and_a_set_of_them_is_an_error(fdp, gallery, store):
     bare = tuple(dataclasses.replace(photo, words=()) for photo in gallery.photos)
     mixed = dataclasses.replace(gallery, photos=(bare[0], gallery.photos[1], bare[2]))
-    looks = attention_study.look(fdp, mixed, store)
-    assert looks.rows == (1,) and looks.photos == gallery.photos[1:2] and looks.own.shape[0] == 1
+    study = attention_study.run_pools(fdp, mixed, store)
+    assert study.rows == (1,) and study.photos == gallery.photos[1:2] and study.own.shape[0] == 1
     with pytest.raises(ValueError, match="needs words that are outlined"):
-        attention_study.look(fdp, dataclasses.replace(gallery, photos=bare), store)
+        attention_study.run_pools(fdp, dataclasses.replace(gallery, photos=bare), store)
 
 
 def test_a_photograph_that_cannot_be_read_is_left_out(fdp, gallery, store):
-    looks = attention_study.look(fdp, gallery, dataclasses.replace(store, ok=np.array([True, False, True])))
-    assert [photo.id for photo in looks.photos] == [gallery.photos[0].id, gallery.photos[2].id]
+    study = attention_study.run_pools(fdp, gallery, dataclasses.replace(store, ok=np.array([True, False, True])))
+    assert [photo.id for photo in study.photos] == [gallery.photos[0].id, gallery.photos[2].id]
 
 
-def test_a_map_needs_a_shift(looks):
+def test_a_map_needs_a_shift(study):
     with pytest.raises(ValueError, match="needs a shift"):
-        attention_study.attend(looks.own, looks.text_logits)
+        attention_study.attend(study.own, study.text_logits)
 
 
-def test_the_shift_multiplies_odds_by_no_more_than_its_span(looks):
-    how = attention_study.strength("log", 1.5)
-    before, after = attention_study.attend(looks.own), attention_study.attend(looks.own, looks.text_logits, how)
+def test_the_shift_multiplies_odds_by_no_more_than_its_span(study):
+    how = focus.AttentionShift("log", 1.5, learnable=False)
+    before, after = attention_study.attend(study.own), attention_study.attend(study.own, study.text_logits, how)
     with torch.no_grad():
-        bias = how(looks.text_logits).numpy()[:, 1:]
+        bias = how(study.text_logits).numpy()[:, 1:]
     reach = np.exp(bias.max(1) - bias.min(1))
-    (one, two) = (attention_study.share_on(w, looks.text) for w in (before, after))
+    (one, two) = (attention_study.share_on(w, study.text) for w in (before, after))
     grown = (two / (1 - two)) / (one / (1 - one))
     assert (grown <= reach[:, None] * (1 + 1e-9)).all() and (grown >= 1 / reach[:, None] * (1 - 1e-9)).all()
 
 
-def test_strength_zero_shifts_nothing_and_unknown_forms_are_named(looks):
+def test_strength_zero_shifts_nothing(study):
     np.testing.assert_allclose(
-        attention_study.attend(looks.own, looks.text_logits, attention_study.strength("log", 0.0)),
-        attention_study.attend(looks.own),
+        attention_study.attend(study.own, study.text_logits, focus.AttentionShift("log", 0.0, learnable=False)),
+        attention_study.attend(study.own),
     )
-    assert isinstance(attention_study.strength("additive", 1), focus.AttentionShift)
-    with pytest.raises(ValueError, match="expected one of additive"):
-        attention_study.strength("sharper", 1)
-
-
-@pytest.mark.parametrize(
-    "count, wanted, rows", [(5, 0, [0, 1, 2, 3, 4]), (5, 9, [0, 1, 2, 3, 4]), (5, 3, [0, 2, 4]), (5, 1, [0])]
-)
-def test_rows_are_spread_evenly(count, wanted, rows):
-    assert attention_study.spread_rows(count, wanted) == rows
-
-
-def test_a_negative_number_of_photographs_is_an_error():
-    with pytest.raises(ValueError, match="expected 0"):
-        attention_study.spread_rows(5, -1)
-
-
-def test_successes_and_failures_are_chosen_by_rule():
-    change = np.array([0.1, -0.2, 0.3, 0.0, 0.3, -0.1])
-    assert attention_study.largest(change, 2) == ([2, 4], [1, 5])
-    assert attention_study.largest(change, 9) == ([2, 4, 0], [1, 5])
-    assert attention_study.largest(np.zeros(3), 2) == ([], [])

@@ -1,6 +1,5 @@
 """Where a text retriever fails: heights, bins and rates by hand, and what must come out of scores that are known."""
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,10 +11,9 @@ from fdp_core.datasets import Gallery, Photo, Queries, Word
 from fdp_core.datasets.types import box_polygon
 from fdp_core.evaluation import metrics
 from fdp_core.evaluation.report import evaluate
-from fdp_core.studies import bottleneck_charts, bottlenecks
+from fdp_core.studies import bottlenecks
 from fdp_core.studies.parameters import BadParameter
 
-pytestmark = pytest.mark.usefixtures("own_style")
 HEIGHTS = (4, 8, 16, 32)
 
 
@@ -58,10 +56,6 @@ def test_numbers_are_read_and_bad_ones_named():
     for text in ("", "224; 320", "640, 224", "224, 224", "225", "-32", "0", "22.4"):
         with pytest.raises(BadParameter, match="sizes is .* multiples of 32"):
             bottlenecks.numbers(text, "sizes", 32)
-
-
-def test_batches_hold_about_as_many_pixels():
-    assert [bottlenecks.batch_of(size) for size in (224, 448, 640, 1280)] == [8, 2, 1, 1]
 
 
 # ---------------------------------------------------------------------------------------------------------- heights
@@ -110,7 +104,7 @@ def test_bins_keep_only_their_own_photographs():
     np.testing.assert_allclose(table["mAP"], [100, 100 / 3])
     np.testing.assert_allclose(table["outranked"], [100, 0])
     np.testing.assert_allclose(table["chance"], [100 * (1 + 1 / 2 + 1 / 3) / 3] * 2)
-    assert bottleneck_charts.bin_names(table, " px") == ["below 20 px", "from 20 px"]
+    assert table["height"].tolist() == ["below 20", "from 20"]
     with pytest.raises(ValueError, match="must rise"):
         bottlenecks.by_height(relevant, scores, heights, [20, 20])
     assert len(bottlenecks.by_height(relevant, scores, np.full((1, 5), np.nan), [20])) == 0
@@ -249,35 +243,5 @@ def test_kinds_side_by_side(shop):
     assert table.loc["function", ["mAP", "letters", "outranked"]].tolist() == [pytest.approx(100 / 7), 2.5, 0]
     gap, low, high = bottlenecks.kinds_gap(given, kinds)
     assert gap == pytest.approx(100 * 6 / 7) and low <= gap <= high
-    short = bottlenecks.equal_length(texts, kinds)
-    assert [np.flatnonzero(member).tolist() for member in short.values()] == [[1], [2]]
     with pytest.raises(ValueError, match="nothing to compare"):
         bottlenecks.kinds_gap(given, {**kinds, "function": np.zeros(4, bool)})
-
-
-# ---------------------------------------------------------------------------------------------------------- figures
-
-
-def words_of(fig):
-    fig.canvas.draw()
-    return " ".join(text.get_text() for text in fig.findobj(matplotlib.text.Text))
-
-
-def test_figures_say_what_their_axes_mean(shop):
-    gallery, queries = shop
-    rng, relevant, heights = random_case()
-    curve = pd.DataFrame({"mAP": [5.0, 9.0], "from": [4.0, 8.0], "to": [6.0, 10.0]}, index=[224, 640])
-    fig = bottleneck_charts.size_curves({"svt": curve, "mini": curve[["mAP"]]}, {"svt": 3.0}, native=224)
-    assert all(word in words_of(fig) for word in ("pixels", "mAP, %", "native", "svt", "640"))
-    table = bottlenecks.by_height(relevant, rng.random(relevant.shape), heights, [6, 12])
-    assert all(word in words_of(bottleneck_charts.height_bars(table)) for word in ("6-12", "pairs", "chance", "pixels"))
-    share = bottlenecks.outranked(relevant, rng.random(relevant.shape))
-    fig = bottleneck_charts.scale_panels({320: share, 640: share}, {320: heights / 2, 640: heights})
-    assert "per cent of the input's side" in words_of(fig) and len(fig.axes[0].lines) == 3
-    masks = bottlenecks.picture_masks(gallery, queries)
-    given = report(gallery, queries, rng.random((2, 7)))
-    shown = words_of(bottleneck_charts.sign_and_picture(gallery, given, 0, masks))
-    assert "the thing without the word: rank" in shown and "'coffee'" in shown
-    rates = pd.DataFrame({"picture over sign": [0.2, 0.9], "sign over neither": [0.5, 0.6]})
-    shown = words_of(bottleneck_charts.rate_dots(rates, ["cup", "bus"]))
-    assert all(word in shown for word in ("cup", "bus", "chance", "pairs"))

@@ -12,8 +12,8 @@ from fdp_core.studies import attention_study, map_quality
 rng = np.random.default_rng(0)
 
 
-class Few(attention_study.Looks):
-    """Looks with only what is needed here: a pool that looks evenly, or as ``logits`` [N, H, L] say."""
+class Few(attention_study.PoolStudy):
+    """A study with only what is needed here: a pool that looks evenly, or as ``logits`` [N, H, L] say."""
 
     def __init__(self, text, logits=None):
         count, cells = text.shape
@@ -53,11 +53,11 @@ def test_best_worst_and_blind_maps():
 def test_only_judged_cells_count_and_what_cannot_be_judged_is_nan():
     text = np.zeros((2, 4))
     text[0, 0] = 1
-    looks = Few(text)
+    study = Few(text)
     maps = torch.tensor([[[1.0, 9.0], [0.0, 0.0]]] * 2)
-    assert map_quality.quality(looks, maps)[0, 0] == pytest.approx(2 / 3)
-    looks.judged[0, 1] = False
-    found = map_quality.quality(looks, maps)
+    assert map_quality.quality(study, maps)[0, 0] == pytest.approx(2 / 3)
+    study.judged[0, 1] = False
+    found = map_quality.quality(study, maps)
     assert found[0].tolist() == [1.0, 1.0] and np.isnan(found[1]).all()
 
 
@@ -75,9 +75,9 @@ def test_shuffled_maps_keep_their_values_and_lose_their_places():
 
 def test_another_photographs_map():
     maps = torch.arange(3.0).view(3, 1, 1)
-    assert map_quality.of_another(maps).flatten().tolist() == [2, 0, 1]
+    assert map_quality.of_next_photograph(maps).flatten().tolist() == [2, 0, 1]
     with pytest.raises(ValueError, match="two or more"):
-        map_quality.of_another(maps[:1])
+        map_quality.of_next_photograph(maps[:1])
 
 
 def test_the_annotators_map_makes_no_mistake_with_the_same_values():
@@ -113,42 +113,3 @@ def test_the_interval_covers_as_often_as_it_says():
         _, low, high = map_quality.ratio_interval(whole * draw.exponential(1, 40), whole, rounds=300, seed=seed)
         hits += low <= 1 <= high
     assert 0.85 <= hits / 120 <= 0.99
-
-
-def test_rank_correlation():
-    a = rng.normal(size=60)
-    assert map_quality.rank_correlation(a, np.exp(a), rounds=50)[0] == pytest.approx(1)
-    assert map_quality.rank_correlation(a, -a, rounds=50)[0] == pytest.approx(-1)
-    value, low, high = map_quality.rank_correlation(a, rng.normal(size=60), rounds=300)
-    assert low < value < high and low < 0 < high
-
-
-def scene(count=40, cells=49):
-    text = (rng.random((count, cells)) < 0.15).astype(float)
-    text[:, 0], text[:, 1] = 1, 0
-    good = torch.from_numpy(6 * text - 3 + rng.normal(0, 0.5, text.shape)).view(count, 7, 7)
-    return Few(text), good
-
-
-def test_claims_hold_of_a_good_map_and_fall_with_a_random_one():
-    looks, good = scene()
-    shift = attention_study.strength("log", 1.0)
-    assert all(map_quality.holds(map_quality.claims(looks, shift, good)).values())
-    random = map_quality.shuffled(good)
-    assert not any(map_quality.holds(map_quality.claims(looks, shift, random)).values())
-    backwards = map_quality.claims(looks, shift, -good)
-    assert not any(map_quality.holds(backwards).values())
-
-
-def test_a_shift_that_does_nothing_turns_nothing():
-    looks, good = scene()
-    found = map_quality.holds(map_quality.claims(looks, attention_study.strength("log", 0.0), good))
-    assert list(found.values()) == [True, False, False]
-
-
-def test_a_shift_out_of_reach_of_the_pool_turns_nothing():
-    looks, good = scene()
-    peaked = 1000 * torch.from_numpy(rng.random((len(looks), 2, 50)))
-    looks = Few(looks.text.astype(float), peaked)
-    weak = map_quality.claims(looks, attention_study.strength("additive", 1.0), good)
-    assert abs(weak["the shift turns attention to text"][0]) < 0.1

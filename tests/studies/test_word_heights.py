@@ -11,42 +11,35 @@ SIZE, GRID = 640, 20
 
 
 @pytest.fixture(scope="module")
-def looks():
+def study():
     gallery, _ = datasets.load("mini")
     photos = gallery.photos[:6]
     placed = [geometry.plan_fit(640, 640, SIZE) for _ in photos]
     text, inside, judged = (
         np.stack(c) for c in zip(*(attention_study.cells_of(*p, GRID) for p in zip(photos, placed)))
     )
-    names = [field.name for field in dataclasses.fields(attention_study.Looks)]
+    names = [field.name for field in dataclasses.fields(attention_study.PoolStudy)]
     given = {"photos": photos, "placed": tuple(placed), "text": text, "inside": inside, "judged": judged}
-    return attention_study.Looks(**dict.fromkeys(names) | given)
+    return attention_study.PoolStudy(**dict.fromkeys(names) | given)
 
 
 @pytest.fixture(scope="module")
-def words(looks):
-    return map_quality.word_cells(looks)
+def words(study):
+    return map_quality.word_cells(study)
 
 
-def test_words_apart_cover_what_all_cover_and_know_their_height(looks, words):
-    for number, photo in enumerate(looks.photos):
+def test_words_apart_cover_what_all_cover_and_know_their_height(study, words):
+    for number, photo in enumerate(study.photos):
         mine = words.cells[words.owner == number]
         assert len(mine) == sum(not word.ignore for word in photo.words)
-        np.testing.assert_allclose(np.minimum(mine.sum(0), 1), looks.text[number], atol=0.05)  # words barely overlap
+        np.testing.assert_allclose(np.minimum(mine.sum(0), 1), study.text[number], atol=0.05)  # words barely overlap
     word = datasets.Word("open", np.array([[10, 10], [90, 10], [90, 30], [10, 30]], np.float32))
-    one = dataclasses.replace(looks, photos=(datasets.Photo("a", None, (word,)),), placed=looks.placed[:1])
+    one = dataclasses.replace(study, photos=(datasets.Photo("a", None, (word,)),), placed=study.placed[:1])
     assert map_quality.word_cells(one).height.tolist() == [20]
 
 
-def test_groups_are_named_with_their_numbers(words):
-    names = map_quality.names_of(words, (16, 32))
-    assert [name.split("\n")[0] for name in names] == ["< 16", "16–32", "≥ 32"]
-    assert sum(int(name.split("= ")[1]) for name in names) == len(words.owner)
-    assert names[2].endswith(f"n = {(words.height >= 32).sum()}")
-
-
-def test_even_attention_gets_one_and_attention_on_a_group_gets_more(looks, words):
-    even = np.full((len(looks), 2, GRID * GRID + 1), 1.0)
+def test_even_attention_gets_one_and_attention_on_a_group_gets_more(study, words):
+    even = np.full((len(study), 2, GRID * GRID + 1), 1.0)
     value, low, high = map_quality.attention_by_height(words, (32,), even)
     np.testing.assert_allclose([value, low, high], 1)
     on_large = even.copy()
@@ -57,16 +50,16 @@ def test_even_attention_gets_one_and_attention_on_a_group_gets_more(looks, words
     assert value[1] > 5 * value[0] and low[1] > 1 and (low <= value).all() and (value <= high).all()
 
 
-def test_auc_of_a_right_and_of_a_blind_map(looks, words):
-    right, _, _ = map_quality.auc_by_height(looks, words, (32,), looks.text)
-    blind, low, high = map_quality.auc_by_height(looks, words, (32,), np.zeros_like(looks.text))
+def test_auc_of_a_right_and_of_a_blind_map(study, words):
+    right, _, _ = map_quality.auc_by_height(study, words, (32,), study.text)
+    blind, low, high = map_quality.auc_by_height(study, words, (32,), np.zeros_like(study.text))
     assert (right > 0.85).all()
     np.testing.assert_allclose([blind, low, high], 0.5)
-    wrong, _, _ = map_quality.auc_by_height(looks, words, (32,), -looks.text)
+    wrong, _, _ = map_quality.auc_by_height(study, words, (32,), -study.text)
     assert (wrong < 0.15).all()
 
 
-def test_an_empty_group_is_nan(looks, words):
-    even = np.full((len(looks), 1, GRID * GRID + 1), 1.0)
+def test_an_empty_group_is_nan(study, words):
+    even = np.full((len(study), 1, GRID * GRID + 1), 1.0)
     value, _, _ = map_quality.attention_by_height(words, (1, 2, 32, 900), even)
     assert np.isfinite(value).tolist() == [False, False, True, True, False]
