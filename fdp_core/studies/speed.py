@@ -17,17 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
-from fdp_core import words
+from fdp_core.datasets import Gallery
 from fdp_core.datasets.images import open_image
+from fdp_core.distract import Distractors
 from fdp_core.evaluation import results
+from fdp_core.model import FDP
 from fdp_core.retrieval import features, geometry
 from fdp_core.retrieval.fast_trunk import PRECISIONS, FastTrunk
-from fdp_core.studies import plain_step
-from fdp_core.studies.plain_step import Means
+from fdp_core.studies import baseline_step
+from fdp_core.studies.baseline_step import Means
 from fdp_core.training import samples
-from fdp_core.words import fold
 
 UNSTABLE = 0.1  # pyperf's warning: the standard deviation exceeds a tenth of the mean
 
@@ -90,7 +92,7 @@ class Timings:
         return [name for name, each in times.items() if statistics.stdev(each) > UNSTABLE * statistics.mean(each)]
 
 
-def take_turns(ways: Mapping[str, Callable[[], Any]], rounds: int = 5, warm_up: int = 1) -> Timings:
+def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int = 5, warm_up: int = 1) -> Timings:
     """Time several ways of doing one thing, each once a round; every second round in the opposite order.
 
     Args:
@@ -127,7 +129,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def flops(way: Callable[[], Any]) -> int:
+def flops(way: Callable[[], object]) -> int:
     """Count the floating-point operations of the matrix products and convolutions that a call makes in torch.
 
     Source: PyTorch's ``FlopCounterMode``; a multiplication and its addition are two.
@@ -139,7 +141,7 @@ def flops(way: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def products(size: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> dict[str, Callable[[], Any]]:
+def products(size: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> dict[str, Callable[[], object]]:
     """Return ways to multiply two square matrices, 2 size³ operations each: which library is the fastest, differs.
 
     Args:
@@ -163,14 +165,14 @@ def products(size: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> di
     return ways
 
 
-# What the chapter on speed measures, as functions: short in the chapter, long in the commands of benchmarks/.
+# What chapter 10 measures, as functions: short in the chapter, long in the commands of speed_runs.
 
 PRODUCT = 2048  # side of the matrices whose product sets the machine's rate
 
 
 def trunk_ways(
-    model: Any, image_size: int, batch: int, precisions: Sequence[str] = tuple(PRECISIONS), seed: int = 0
-) -> dict[str, Callable[[], Any]]:
+    model: FDP, image_size: int, batch: int, precisions: Sequence[str] = tuple(PRECISIONS), seed: int = 0
+) -> dict[str, Callable[[], object]]:
     """Return ways to time: the trunk, FDP (trunk and head) and products of matrices, in each precision.
 
     Args:
@@ -186,7 +188,7 @@ def trunk_ways(
     """
     shape = (batch, 3, image_size, image_size)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(model.backbone.device)
-    ways: dict[str, Callable[[], Any]] = {"trunk as it is": lambda: model.backbone.trunk(images)}
+    ways: dict[str, Callable[[], object]] = {"trunk as it is": lambda: model.backbone.trunk(images)}
     for name in precisions:
         trunk = FastTrunk(model.backbone.clip, name)
 
@@ -199,7 +201,7 @@ def trunk_ways(
     return ways
 
 
-def operations(model: Any, image_size: int, batch: int) -> int:
+def operations(model: FDP, image_size: int, batch: int) -> int:
     """Count the trunk's floating-point operations for a batch."""
     images = torch.zeros(batch, 3, image_size, image_size, device=model.backbone.device)
     return flops(lambda: model.backbone.trunk(images))
@@ -219,7 +221,7 @@ def trunk_share(timings: Timings, count: int, precision: str, clock: str = "cpu"
     return timings.ratio(best, f"trunk, {precision}", clock).times(count / (2 * PRODUCT**3))
 
 
-def lesson(model: Any, gallery: Any, count: int) -> tuple[samples.TrainingSet, np.ndarray, float]:
+def lesson(model: FDP, gallery: Gallery, count: int) -> tuple[samples.TrainingSet, np.ndarray, float]:
     """Prepare images for a training step, and time how long each takes to enter the feature cache.
 
     Args:
@@ -250,47 +252,36 @@ def lesson(model: Any, gallery: Any, count: int) -> tuple[samples.TrainingSet, n
 
 
 def step_ways(
-    model: Any,
+    model: FDP,
     data: samples.TrainingSet,
     squares: np.ndarray,
     batch: Sequence[tuple[int, str]],
-    distractors: Any,
+    distractors: Distractors,
     ladder: dict[str, Means] | None = None,
 ) -> dict[str, Callable[[], float]]:
     """Return a training step, losses and gradients, by each rung of the ladder; each call returns its total loss."""
 
     def step(means: Means) -> float:
-        terms = plain_step.loss_terms(model, data, squares, batch, distractors, model.config, 1, means)
+        terms = baseline_step.loss_terms(model, data, squares, batch, distractors, model.config, 1, means)
         terms["total"].backward()
         model.zero_grad()
         return float(terms["total"].detach())
 
-    ladder = plain_step.ladder() if ladder is None else ladder
+    ladder = baseline_step.ladder() if ladder is None else ladder
     return {name: lambda means=means: step(means) for name, means in ladder.items()}
 
 
-def first_epoch(ours: Ratio, fill: float, images: int, direct: float) -> Ratio:
-    """Return how long our step takes as a multiple of the direct one while the cache is being filled.
+def first_epoch(ours: Ratio, fill: float, images: int, baseline: float) -> Ratio:
+    """Return how long our step takes as a multiple of the baseline step while the cache is being filled.
 
     Args:
-        ours: the warm step as a multiple of the direct one.
+        ours: the warm step as a multiple of the baseline step.
         fill: seconds that one image takes to enter the cache.
         images: distinct images of a step that are not in the cache yet.
-        direct: seconds of the direct step.
+        baseline: seconds of the baseline step.
     """
-    more = fill * images / direct
+    more = fill * images / baseline
     return Ratio(ours.median + more, ours.low + more, ours.high + more)
-
-
-def frequent(but: Sequence[str], count: int = 600) -> list[str]:
-    """Return frequent English words that are none of the given texts: samples of what is asked."""
-    asked = {fold(text) for text in but}
-    return [word for word in words.english_words() if word not in asked][:count]
-
-
-def regions_of(system: Any, gallery: Any, count: int) -> np.ndarray:
-    """Return the region vectors of a gallery's first photographs: [R, D] float32, unit norm."""
-    return system.encode_gallery(dataclasses.replace(gallery, photos=gallery.photos[:count])).vectors
 
 
 def read_spread(values: dict[str, float], name: str) -> Ratio:
@@ -302,7 +293,7 @@ def read_spread(values: dict[str, float], name: str) -> Ratio:
     return Ratio(*(values[key] / 100 for key in (name, f"{name}, least", f"{name}, most")))
 
 
-def recorded(table: Any, system: str, **parameters: Any) -> dict[str, Any] | None:
+def recorded(table: pd.DataFrame, system: str, **parameters: object) -> dict[str, Any] | None:
     """Return the newest record of a system whose parameters are these, or None.
 
     Args:
@@ -318,43 +309,13 @@ def recorded(table: Any, system: str, **parameters: Any) -> dict[str, Any] | Non
     return max(rows, key=lambda row: row["date"], default=None)
 
 
-def accuracy_and_speed(table: Any, name: str, rival: str = "OCR pipeline") -> dict[str, tuple[float, float]]:
-    """Put together which speed and which accuracy the records hold of each system on a set.
-
-    Args:
-        table: from :func:`fdp_core.evaluation.results.load_all`.
-        name: of the set, as records name it.
-        rival: the system that speeds are multiples of.
-
-    Returns:
-        system -> (photographs a second as a multiple of the rival's, mAP in per cent); who lacks one of both is
-        left out. Of variants of the rival ("OCR pipeline, parallel") which read the same words, only the fastest stays.
-    """
-    speeds = [row for row in table.to_dict("records") if row["set"] == name and row["system"] == "speed"]
-    if not speeds:
-        return {}
-    values = max(speeds, key=lambda row: row["date"])["values"]
-    ending = ", % of OCR"
-    found = {key.removesuffix(ending): 100 / value for key, value in values.items() if key.endswith(ending)}
-    variants = [key for key in found if key.startswith(rival)]
-    for key in sorted(variants, key=found.get)[:-1]:
-        del found[key]
-    accuracy = table[(table["set"] == name) & (table["metric"] == "mAP")].set_index("system")["value"].to_dict()
-    out = {}
-    for key, ratio in found.items():
-        known = rival if key.startswith(rival) else key
-        if known in accuracy:
-            out[key] = ratio, float(accuracy[known])
-    return out
-
-
 def spread(name: str, ratio: Ratio) -> dict[str, float]:
     """Return a ratio as three named values of a record, per cent."""
     return {name: 100 * ratio.median, f"{name}, least": 100 * ratio.low, f"{name}, most": 100 * ratio.high}
 
 
 def record(
-    system: str, metric: str, values: dict[str, float], protocol: str, parameters: dict[str, Any], **facts: Any
+    system: str, metric: str, values: dict[str, float], protocol: str, parameters: dict[str, object], **facts: object
 ) -> Path:
     """Write the record of a measurement of speed to book/results.
 

@@ -1,15 +1,13 @@
 """The measures of the chapter on speed: what is timed does what it says, and records come back as they were written."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 import tiny
 
 from fdp_core import config
 from fdp_core.evaluation import results
 from fdp_core.model import FDP
-from fdp_core.studies import speed, speed_charts
+from fdp_core.studies import speed, speed_runs
 from fdp_core.studies.speed import Ratio
 
 
@@ -37,13 +35,8 @@ def test_trunk_and_head_are_timed_on_the_same_images(model, monkeypatch):
 
 
 def test_the_first_epoch_adds_what_filling_the_cache_takes():
-    found = speed.first_epoch(Ratio(0.1, 0.08, 0.2), fill=0.5, images=4, direct=10)
+    found = speed.first_epoch(Ratio(0.1, 0.08, 0.2), fill=0.5, images=4, baseline=10)
     assert (found.median, found.low, found.high) == pytest.approx((0.3, 0.28, 0.4))
-
-
-def test_frequent_words_leave_out_what_is_asked():
-    words = speed.frequent(["The", "and"], 50)
-    assert len(words) == 50 and not {"the", "and"} & set(words) and "of" in words
 
 
 def test_records_come_back(tmp_path, model, monkeypatch):
@@ -58,30 +51,36 @@ def test_records_come_back(tmp_path, model, monkeypatch):
     assert speed.read_spread(found["values"], "b, %") == Ratio(0.5, 0.4, 0.7)
 
 
-def rows(**speeds):
-    values = {f"{name}, % of OCR": value for name, value in speeds.items()}
-    accuracy = {"FDP": 20.0, "OCR pipeline": 70.0, "zero-shot CLIP": 3.0}
-    lines = [{"set": "svt", "system": "speed", "metric": "x", "values": values, "value": 1.0, "date": "2026"}]
-    same = {"set": "svt", "metric": "mAP", "values": {}, "date": ""}
-    lines += [{**same, "system": name, "value": value} for name, value in accuracy.items()]
-    return pd.DataFrame(lines)
+SMALL = {
+    "trunk_speed": ["--image-size", "64", "--rounds", "1"],
+    "query_latency": ["--dataset", "mini", "--count", "40", "--queries", "2", "--rounds", "1", "--photographs", "2"],
+    "training_step": ["--dataset", "mini_train", "--backbone", "mini", "--image-size", "64", "--batch", "3"]
+    + ["--rounds", "1", "--rungs", "ends"],
+    "index_memory": ["--counts", "1", "3", "--image-size", "32"],
+}
 
 
-def test_speed_and_accuracy_meet_by_name_and_the_faster_rival_stays():
-    table = rows(**{"FDP": 25.0, "FDP + regions": 60.0, "OCR pipeline": 100.0, "OCR pipeline, parallel": 80.0})
-    assert speed.accuracy_and_speed(table, "svt") == {"FDP": (4.0, 20.0), "OCR pipeline, parallel": (1.25, 70.0)}
-    assert speed.accuracy_and_speed(table, "mini") == {}
+@pytest.mark.parametrize("name", SMALL)
+def test_every_long_measurement_writes_its_record(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("FDP_RESULTS", str(tmp_path))
+    monkeypatch.setattr(speed, "PRODUCT", 64)
+    speed_runs.main([name, *SMALL[name]])
+    found = speed.recorded(results.load_all(), name.replace("_", " ") if name != "query_latency" else "query")
+    assert found is not None and found["value"] > 0 and "folder" not in found["parameters"]
+    assert set(found["parameters"]) == speed_runs.RUNS[name][1].keys() - {"folder", "child"}
 
 
-def test_figures_show_everything():
-    published = pd.DataFrame({"method": ["FDP-RN50x16", "TDSL"], "fps": [11.8, 12.0], "value": [89.6, 89.4]})
-    fig = speed_charts.accuracy_speed({"FDP": (2.0, 10.0), "OCR pipeline": (1.0, 76.0)}, published, "here")
-    left, right = fig.axes
-    assert [text.get_text() for text in left.texts] == ["FDP", "OCR pipeline"]
-    assert [text.get_text() for text in right.texts] == ["1", "2", "1 FDP-RN50x16\n2 TDSL"]
-    assert left.get_ylabel() and left.get_xlabel() != right.get_xlabel() and "other hardware" in right.get_title()
-    left = speed_charts.accuracy_speed({}, published, "here").axes[0]
-    assert "photograph_speed" in left.texts[0].get_text()
-    fig = speed_charts.ladder({"now": {"direct": Ratio(1, 1, 1), "+ cut texts": Ratio(0.5, 0.4, 0.7)}}, (0.1,))
-    assert [bar.get_width() for bar in fig.axes[0].patches] == [100, 50]
-    plt.close("all")
+@pytest.mark.parametrize("width, kind", [(300, "clustered"), (0, "gaussian"), (300, "gaussian")])
+def test_wider_and_random_vectors(width, kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("FDP_RESULTS", str(tmp_path))
+    speed_runs.main(["query_latency", *SMALL["query_latency"], "--width", str(width), "--kind", kind])
+    (found,) = results.load_all().to_dict("records")
+    assert found["values"]["dimensions"] == (width or 256) and found["parameters"]["kind"] == kind
+
+
+def test_the_records_of_the_book_have_the_parameters_of_the_commands():
+    table = results.load_all()
+    systems = {"photograph_speed": "speed", "query_latency": "query"}
+    for name, (_, options) in speed_runs.RUNS.items():
+        found = speed.recorded(table, systems.get(name, name.replace("_", " ")))
+        assert found is not None and options.keys() - {"folder", "child"} <= found["parameters"].keys()

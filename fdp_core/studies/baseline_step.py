@@ -1,6 +1,6 @@
 """The training step as one would write it first, and each of the means that make ours fast, one at a time.
 
-The direct step runs the frozen trunk in every step, fills every text up to the tower's whole context, encodes each text
+The baseline step runs the frozen trunk every time, fills every text up to the tower's whole context, encodes each text
 as often as it occurs and asks the text tower again which kind a word is, as the released code does. Its losses are
 those of :func:`fdp_core.training.loop.loss_terms`: the check of the fast step, and what it is timed against.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +20,13 @@ from fdp_core import prompt
 from fdp_core.config import Config
 from fdp_core.distinguish import CONTENT, FUNCTION
 from fdp_core.distract import Distractors
+from fdp_core.model import FDP
 from fdp_core.training import loop, samples
 
 
 @dataclass(frozen=True)
 class Means:
-    """What a step saves; all off is the direct step, all on does what training does.
+    """What a step saves; all off is the baseline step, all on does what training does.
 
     Attributes:
         classify_once: a word's kind is looked up after the first time (C3).
@@ -47,7 +47,7 @@ ALL = Means(True, True, True, True, True)
 
 
 def ladder() -> dict[str, Means]:
-    """Return the direct step, then one more of the means at a time, by name, up to all of them."""
+    """Return the baseline step, then one more of the means at a time, by name, up to all of them."""
     steps, means = {"direct": Means()}, Means()
     for field in dataclasses.fields(Means):
         means = dataclasses.replace(means, **{field.name: True})
@@ -56,7 +56,7 @@ def ladder() -> dict[str, Means]:
 
 
 def loss_terms(
-    model: Any,
+    model: FDP,
     data: samples.TrainingSet,
     squares: np.ndarray | None,
     batch: Sequence[tuple[int, str]],
@@ -103,7 +103,12 @@ def loss_terms(
 
 
 def _see(
-    model: Any, data: samples.TrainingSet, squares: np.ndarray | None, images: list[int], means: Means, device: Any
+    model: FDP,
+    data: samples.TrainingSet,
+    squares: np.ndarray | None,
+    images: list[int],
+    means: Means,
+    device: torch.device,
 ) -> dict[str, Tensor]:
     distinct = sorted(set(images)) if means.focus_once else images
     if means.keep_trunk:
@@ -120,13 +125,13 @@ def _see(
 
 
 @torch.no_grad()
-def _kinds(model: Any, words: list[str], means: Means) -> Tensor:
+def _kinds(model: FDP, words: list[str], means: Means) -> Tensor:
     if means.classify_once:
         return model.kinds_of(words)
     return model.clusters.assign(_tower(model, words, None, means), words)
 
 
-def _encode(model: Any, texts: list[str], kinds: Tensor | None, means: Means) -> Tensor:
+def _encode(model: FDP, texts: list[str], kinds: Tensor | None, means: Means) -> Tensor:
     """Encode prompted texts: unit vectors [N, D]."""
     keys = list(zip(texts, [CONTENT] * len(texts) if kinds is None else kinds.tolist()))
     wanted = sorted(set(keys), key=lambda key: (len(key[0]), key)) if means.encode_once else keys
@@ -137,7 +142,7 @@ def _encode(model: Any, texts: list[str], kinds: Tensor | None, means: Means) ->
     return F.normalize(encoded[torch.tensor(rows, device=encoded.device)], dim=-1)
 
 
-def _tower(model: Any, texts: list[str], kinds: list[int] | None, means: Means) -> Tensor:
+def _tower(model: FDP, texts: list[str], kinds: list[int] | None, means: Means) -> Tensor:
     """Run the text tower on bare texts (``kinds`` None) or behind their contexts: [N, D], un-normalised."""
     backbone, learner = model.backbone, model.prompt
     if kinds is None or learner is None or learner.mode == "none":

@@ -1,4 +1,4 @@
-"""The direct step computes the losses of the fast one, and so does every step of the ladder between them."""
+"""The baseline step computes the losses of the fast one, and so does every step of the ladder between them."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ from fdp_core.datasets.images import open_image
 from fdp_core.distract import Distractors
 from fdp_core.model import FDP
 from fdp_core.retrieval import features, geometry
-from fdp_core.studies import plain_step
-from fdp_core.studies.plain_step import ALL, Means
+from fdp_core.studies import baseline_step
+from fdp_core.studies.baseline_step import ALL, Means
 from fdp_core.training import loop, samples
 
 
@@ -51,10 +51,10 @@ def test_every_step_of_the_ladder_has_the_losses_and_gradients_of_training(tmp_p
     model, data, squares, batch, distractors = world(tmp_path, **changes)
     expected = loop.loss_terms(model, data, batch, distractors, model.config, 1)
     slopes = gradients(model, expected)
-    steps = plain_step.ladder()
+    steps = baseline_step.ladder()
     assert list(steps.values())[0] == Means() and list(steps.values())[-1] == ALL and len(steps) == 6
     for name, means in steps.items():
-        terms = plain_step.loss_terms(model, data, squares, batch, distractors, model.config, 1, means)
+        terms = baseline_step.loss_terms(model, data, squares, batch, distractors, model.config, 1, means)
         # the kept features are rounded to half precision
         for term, value in expected.items():
             assert float(terms[term]) == pytest.approx(float(value), rel=2e-3, abs=2e-3), (name, term)
@@ -67,7 +67,7 @@ def test_every_step_of_the_ladder_has_the_losses_and_gradients_of_training(tmp_p
 def test_texts_cut_to_their_length_are_the_same(tmp_path):
     model = world(tmp_path)[0]
     kinds = [0, 1] * 5
-    cut, whole = (plain_step._tower(model, WORDS[:10], kinds, Means(cut_texts=cut)) for cut in (True, False))
+    cut, whole = (baseline_step._tower(model, WORDS[:10], kinds, Means(cut_texts=cut)) for cut in (True, False))
     torch.testing.assert_close(cut, whole, atol=1e-5, rtol=1e-4)
 
 
@@ -80,7 +80,7 @@ def test_what_is_saved_is_not_done(tmp_path, monkeypatch):
 
     def count(means):
         texts.clear(), images.clear()
-        plain_step.loss_terms(model, data, squares, batch, distractors, model.config, 1, means)
+        baseline_step.loss_terms(model, data, squares, batch, distractors, model.config, 1, means)
         return sum(n for n, _ in texts), max(length for _, length in texts), sum(images)
 
     n, k = len(batch), 3
@@ -93,4 +93,4 @@ def test_what_is_saved_is_not_done(tmp_path, monkeypatch):
 def test_without_images_the_trunk_cannot_run(tmp_path):
     model, data, _, batch, distractors = world(tmp_path)
     with pytest.raises(ValueError, match="squares"):
-        plain_step.loss_terms(model, data, None, batch, distractors, model.config, 1)
+        baseline_step.loss_terms(model, data, None, batch, distractors, model.config, 1)

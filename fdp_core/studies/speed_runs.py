@@ -1,0 +1,364 @@
+"""The long measurements of chapter 10; each writes a record: ``python -m fdp_core.studies.speed_runs NAME --help``.
+
+    FDP_DATA=... python -m fdp_core.studies.speed_runs photograph_speed --dataset svt --count 40 --rounds 5
+    FDP_DATA=... python -m fdp_core.studies.speed_runs query_latency --count 1000000 --width 1024
+    FDP_DATA=... python -m fdp_core.studies.speed_runs training_step --backbone RN50 --batch 48
+    python -m fdp_core.studies.speed_runs trunk_speed --backbone RN50 --threads 2 --clock wall
+    python -m fdp_core.studies.speed_runs index_memory --counts 1000 50000
+
+With one thread the clock is the process's own; two threads need a quiet machine and the clock on the wall.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fdp_core import backbones, checkpoint, config, datasets, words
+from fdp_core.datasets import Gallery, Photo
+from fdp_core.datasets.images import open_image
+from fdp_core.distract import Distractors
+from fdp_core.model import FDP
+from fdp_core.regions.settings import FAST, Glance
+from fdp_core.regions.system import RegionSystem
+from fdp_core.retrieval import fast_trunk, index, systems
+from fdp_core.retrieval.vectors import Embedder, Scorer, VectorSets
+from fdp_core.studies import baseline_step, speed, vector_search
+
+FASTEST = "FDP + regions, fast"
+REGIONS = {
+    "FDP + regions": Glance(),
+    "FDP + regions, bfloat16": Glance(precision="bfloat16"),
+    "FDP + regions, OpenVINO": Glance(engine="openvino", precision="bfloat16"),
+    FASTEST: FAST,
+}
+RIVALS = {"OCR pipeline": 1, "OCR pipeline, parallel": 2}  # readers at once
+HELP = {
+    "backbone": "mini, or RN50 and its like with random weights, which take as long as trained ones",
+    "count": "photographs, the first of the test split; of query_latency: vectors",
+    "counts": "photographs of the two indexes",
+    "kind": "vectors between real neighbours, or random directions",
+    "long_side": "of the OCR pipeline's input, pixels",
+    "photographs": "whose region vectors are the real ones",
+    "rungs": "ends: the baseline step and the library's alone",
+    "threads": "of PyTorch; the OCR engine takes its own default",
+    "width": "of the vectors; 0: the model's own",
+}
+CHOICES = {"clock": ("cpu", "wall"), "kind": ("clustered", "gaussian"), "rungs": ("all", "ends")}
+
+
+def _finish(
+    args: argparse.Namespace, system: str, metric: str, values: dict[str, float], protocol: str, **facts: object
+) -> None:
+    """Print the values and write the record."""
+    for name, value in values.items():
+        print(f"{name}: {value:.4g}")
+    internal = ("name", "folder", "child")
+    parameters = {key: value for key, value in vars(args).items() if key not in internal} | facts.pop("found", {})
+    print(speed.record(system, metric, values, protocol, parameters, **facts).name)
+
+
+def _about(gallery: Gallery) -> dict[str, str]:
+    return {"set": gallery.name, "split": gallery.split, "manifest_hash": gallery.manifest_hash}
+
+
+def _seconds(timings: speed.Timings) -> float:
+    return sum(map(sum, timings.wall.values()))
+
+
+def _describe(system: Embedder | Scorer, gallery: Gallery) -> None:
+    """Encode or read all photographs."""
+    if hasattr(system, "encode_gallery"):
+        system.encode_gallery(gallery)
+    else:
+        system.words(gallery)
+        system.forget()  # or the next round would time a dictionary
+
+
+def _serve(pipe: Connection, name: str, gallery: Gallery, threads: int, long_side: int) -> None:
+    """Describe the gallery whenever the pipe asks, and answer how many seconds it took."""
+    torch.set_num_threads(threads)
+    if name in RIVALS:
+        system = systems.ocr(long_side=long_side, workers=RIVALS[name], progress=False)
+    else:
+        model = checkpoint.load(checkpoint.SHIPPED)
+        regions = REGIONS.get(name)
+        system = RegionSystem(model, regions, progress=False) if regions else systems.fdp(model, progress=False)
+    _describe(system, dataclasses.replace(gallery, photos=gallery.photos[:8]))  # warm up
+    pipe.send(getattr(system, "version", ""))
+    while pipe.recv():
+        start = time.perf_counter()
+        _describe(system, gallery)
+        pipe.send(time.perf_counter() - start)
+
+
+def photograph_speed(args: argparse.Namespace) -> None:
+    """Seconds a photograph, FDP with regions beside the OCR pipeline, on the same photographs in one run.
+
+    The systems take turns, each in a process of its own, or the threads of one library would slow down another's; each
+    reads and decodes the files itself. The OCR pipeline runs with the fastest engine that is installed (`make ocr`),
+    one photograph after the other and two at once; the faster of both is what all are compared with.
+    """
+    gallery, _ = datasets.load(args.dataset, "test")
+    gallery = dataclasses.replace(gallery, photos=gallery.photos[: args.count])
+    context, pipes, versions = multiprocessing.get_context("spawn"), {}, {}
+    names = ("FDP", *REGIONS, *RIVALS)
+    for name in names:  # one after the other: compiling takes all cores
+        pipes[name], theirs = context.Pipe()
+        given = theirs, name, gallery, args.threads, args.long_side
+        context.Process(target=_serve, args=given, daemon=True).start()
+        theirs.close()  # a process that dies ends the wait
+        versions[name] = pipes[name].recv()
+    took: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(args.rounds):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            took[name].append(pipe.recv() / len(gallery))
+    for pipe in pipes.values():
+        pipe.send(False)
+    timings = speed.Timings(wall=took, cpu={})
+    rival = min(RIVALS, key=timings.median)
+    values: dict[str, float] = {}
+    for name in names:
+        values |= speed.spread(f"{name}, % of OCR", timings.ratio(name, rival))
+        values[f"{name}, ms"] = 1000 * timings.median(name)
+    protocol = f"{args.rounds} rounds in turn over {len(gallery)} photographs; read, decode, encode or read words"
+    facts = {"images": len(gallery), "seconds": _seconds(timings) * len(gallery), **_about(gallery)}
+    facts |= {"found": {"ocr": versions[rival], "rival": rival}, "model": checkpoint.load(checkpoint.SHIPPED)}
+    _finish(args, "speed", f"{FASTEST}, % of OCR", values, protocol, **facts)
+
+
+def query_latency(args: argparse.Namespace) -> None:
+    """How long a query takes: encoding its text, and searching many vectors, exactly and by Faiss if it is installed.
+
+    The vectors lie between neighbouring region vectors of a real set, or are random directions (--kind gaussian). The
+    queries are the real ones of the set. A --width above the model's own turns everything into a wider space.
+    """
+    model = checkpoint.load(checkpoint.SHIPPED).eval()
+    gallery, queries = datasets.load(args.dataset, "test")
+    system = RegionSystem(model, Glance(precision="bfloat16"), progress=False)
+    texts = list(queries.texts)[: args.queries]
+    encoded = system.encode_queries(texts)
+    width = args.width or encoded.shape[1]
+    if args.width:
+        encoded = vector_search.turned(encoded, width)
+    if args.kind == "gaussian":
+        vectors = vector_search.gaussian(args.count, width)
+    else:
+        few = dataclasses.replace(gallery, photos=gallery.photos[: args.photographs])
+        real = system.encode_gallery(few).vectors
+        vectors = vector_search.jittered(vector_search.turned(real, width) if args.width else real, args.count)
+    sets, right = VectorSets.of(vectors), vector_search.exact(vectors, encoded)
+    searches, turn = vector_search.faiss_searches(vectors, args.threads), iter(range(10**9))
+
+    def query() -> np.ndarray:
+        return encoded[next(turn) % len(encoded)][None]
+
+    ways: dict[str, Callable[[], object]] = {
+        "text": lambda: system.encode_queries([texts[next(turn) % len(texts)]]),
+        "exact": lambda: sets.nearest(query()[0], 10),
+    }
+    ways |= {name: lambda search=search: search(query()) for name, search in searches.items()}
+    timings = speed.take_turns(ways, args.rounds * len(encoded), warm_up=3)
+    values = {f"{name}, ms": 1000 * timings.median(name, args.clock) for name in ways}
+    for name, search in searches.items():
+        values[f"{name}, recall@10, %"] = 100 * vector_search.recall(search(encoded), right)
+    for name in ways:
+        values |= speed.spread(f"{name}, % of exact", timings.ratio(name, "exact", args.clock))
+    values["text and exact, ms"] = values["text, ms"] + values["exact, ms"]
+    values |= {"vectors": args.count, "dimensions": width, "bytes of the vectors": vectors.nbytes}
+    values["seconds of the process over the clock's"] = timings.busy()
+    protocol = (
+        f"{args.rounds} rounds over {len(encoded)} queries one by one, in turn; {args.kind} vectors; "
+        f"clock: {args.clock}"
+    )
+    facts = {"queries": len(encoded), "model": model, "seconds": _seconds(timings), **_about(gallery)}
+    _finish(args, "query", "text and exact, ms", values, protocol, **facts)
+
+
+def training_step(args: argparse.Namespace) -> None:
+    """A training step by every rung of the ladder from the baseline to the library's, and the first epoch.
+
+    The baseline runs the frozen trunk on every sample, fills texts up to the tower's context and asks for each word's
+    kind anew. Reading and decoding count only for the library's, when the cache is filled. Seconds are the process's.
+    """
+    gallery, _ = datasets.load(args.dataset, "train")
+    # the released code: a distractor takes the kind of its word (C8)
+    settings = config.preset("default", image_size=args.image_size, distractor_cluster="anchor", probe_dropout=0.0)
+    clip = backbones.load(args.backbone, pretrained=args.backbone == "mini")
+    model = FDP(clip, settings, words=words.english_words()[:500]).train()
+    data, squares, fill = speed.lesson(model, gallery, args.batch)
+    # the batch is drawn from all words of so many images as hold them, as training draws it
+    order = np.random.default_rng(0).permutation(len(data.samples))
+    batch = [data.samples[i] for i in order[: args.batch]]
+    distractors = Distractors([*words.english_words()[:20_000]], [word for _, word in batch], settings.candidates)
+    ladder = baseline_step.ladder()
+    first, last = list(ladder)[0], list(ladder)[-1]
+    if args.rungs == "ends":
+        ladder = {name: ladder[name] for name in (first, last)}
+    ways = speed.step_ways(model, data, squares, batch, distractors, ladder)
+    losses = {name: way() for name, way in ways.items()}  # also the warm-up
+    timings = speed.take_turns(ways, args.rounds, warm_up=0)
+    baseline = timings.median(first, "cpu")
+    values: dict[str, float] = {}
+    for name in ways:
+        values |= speed.spread(f"{name}, % of direct", timings.ratio(name, first, "cpu"))
+    warm, each = timings.ratio(last, first, "cpu"), len(data.samples) / len(data.ids)
+    for label, images in (("as the set has them", args.batch / each), ("one word an image", args.batch)):
+        ratio = speed.first_epoch(warm, fill, images, baseline)
+        values |= speed.spread(f"first epoch, {label}, % of direct", ratio)
+    values |= {f"{name}, CPU s": timings.median(name, "cpu") for name in ways}
+    values |= {"filling the cache, CPU s an image": fill, "samples an image": each}
+    values["distinct texts"] = float(len({word for _, word in batch}))
+    values["largest difference of the losses"] = max(losses.values()) - min(losses.values())
+    values["seconds of the process over the clock's"] = timings.busy()
+    protocol = f"{args.rounds} rounds in turn, batch {len(batch)}, {settings.candidates} candidates; CPU seconds"
+    facts = {"images": len(data.ids), "model": model, "seconds": _seconds(timings), **_about(gallery)}
+    _finish(args, "training step", f"{last}, % of direct", values, protocol, **facts)
+
+
+def trunk_speed(args: argparse.Namespace) -> None:
+    """FDP's cost over its bare trunk, and the trunk's operations a second over those of a product of matrices."""
+    if args.backbone == "mini":
+        model = checkpoint.load(checkpoint.SHIPPED).eval()
+    else:
+        settings = config.preset("default", image_size=args.image_size)
+        model = FDP(backbones.load(args.backbone, pretrained=False), settings).eval()
+    timings = speed.take_turns(speed.trunk_ways(model, args.image_size, args.batch), args.rounds)
+    count = speed.operations(model, args.image_size, args.batch)
+    values: dict[str, float] = {"operations of the trunk, GFLOP": count / 1e9 / args.batch}
+    for name in fast_trunk.PRECISIONS:
+        cost = timings.ratio(f"FDP, {name}", f"trunk, {name}", args.clock)
+        gain = timings.ratio(f"trunk, {name}", "trunk as it is", args.clock)
+        values |= speed.spread(f"FDP over trunk, {name}, %", cost)
+        values |= speed.spread(f"trunk over product, {name}, %", speed.trunk_share(timings, count, name, args.clock))
+        values |= speed.spread(f"trunk over trunk as it is, {name}, %", gain)
+    values |= {f"{name}, ms": 1000 * timings.median(name, args.clock) for name in timings.cpu}
+    values["seconds of the process over the clock's"] = timings.busy()
+    print("unstable:", *timings.unstable(args.clock) or ["none"])
+    protocol = (
+        f"{args.rounds} rounds in turn on noise, batch {args.batch}; clock: {args.clock}; random weights but mini's"
+    )
+    facts = {"model": model, "seconds": _seconds(timings)}
+    _finish(args, "trunk speed", "FDP over trunk, float32, %", values, protocol, **facts)
+
+
+def index_memory(args: argparse.Namespace) -> None:
+    """Peak memory of indexing few and many photographs, each count in a process of its own.
+
+    The files repeat. What is measured is by how much the peak of the resident memory grows between the end of the
+    first slice and the end. FDP around mini encodes at --image-size, so that fifty thousand take minutes.
+    """
+    if args.child:
+        print(json.dumps(_index(args, args.child)))
+        return
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        small = Path(folder) / "small"
+        small.mkdir()
+        gallery, _ = datasets.load(args.dataset, "test")
+        for photo in gallery.photos[:20]:  # small files: fifty thousand are decoded
+            open_image(photo.path).resize((128, 96)).save(small / f"{Path(photo.path).stem}.jpg")
+        options = ["--dataset", args.dataset, "--image-size", str(args.image_size), "--threads", str(args.threads)]
+        for count in args.counts:
+            command = [sys.executable, "-m", "fdp_core.studies.speed_runs", args.name, *options]
+            command += ["--folder", str(small), "--child", str(count)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found[count] = json.loads(done.stdout.splitlines()[-1])
+    few, many = args.counts
+    values = {f"{key}, {count} photographs": value for count, line in found.items() for key, value in line.items()}
+    values["bytes of memory a photograph"] = (found[many]["growth"] - found[few]["growth"]) / (many - few)
+    values["bytes of the file a photograph"] = found[many]["file"] / many
+    metric = "peak of many over peak of few, %"
+    values[metric] = 100 * found[many]["peak"] / found[few]["peak"]
+    protocol = (
+        f"repeated small files at {args.image_size} pixels, each count in a process of its own; peak resident memory"
+    )
+    model = FDP(backbones.load("mini"), config.preset("default"))
+    facts = {"set": args.dataset, "split": "test", "images": many, "model": model}
+    seconds = sum(line["seconds"] for line in found.values())
+    _finish(args, "index memory", metric, values, protocol, seconds=seconds, **facts)
+
+
+def _index(args: argparse.Namespace, count: int) -> dict[str, float]:
+    """Index ``count`` photographs and return what that took, bytes and seconds."""
+    gallery, _ = datasets.load(args.dataset, "test")
+    small = Path(args.folder)
+    files = sorted(small.iterdir())
+    photos = tuple(Photo(f"{n:06d}", files[n % len(files)], ()) for n in range(count))
+    model = FDP(backbones.load("mini"), config.preset("default", image_size=args.image_size)).eval()
+    system = systems.fdp(model, progress=False, batch_size=32)
+    first = dataclasses.replace(gallery, photos=photos[: 2 * index.SLICE])
+    index.write(system, first, small.parent / "warm")
+    before, start = speed.peak_memory(), time.process_time()
+    path = index.write(system, dataclasses.replace(gallery, photos=photos), small.parent / "index")
+    peak, seconds = speed.peak_memory(), time.process_time() - start
+    return {"growth": peak - before, "peak": peak, "file": path.stat().st_size, "seconds": seconds}
+
+
+RUNS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, object]]] = {
+    "photograph_speed": (
+        photograph_speed,
+        {"dataset": "svt", "count": 40, "rounds": 5, "threads": 2, "long_side": 960},
+    ),
+    "query_latency": (
+        query_latency,
+        {"dataset": "svt", "photographs": 60, "count": 1_000_000, "width": 0, "kind": "clustered"}
+        | {"queries": 40, "rounds": 5, "threads": 1, "clock": "cpu"},
+    ),
+    "training_step": (
+        training_step,
+        {"backbone": "RN50", "dataset": "svt", "image_size": 640, "batch": 48, "rounds": 2, "rungs": "all"}
+        | {"threads": 1},
+    ),
+    "trunk_speed": (
+        trunk_speed,
+        {"backbone": "mini", "image_size": 640, "batch": 1, "rounds": 15, "threads": 1, "clock": "cpu"},
+    ),
+    "index_memory": (
+        index_memory,
+        {"dataset": "mini", "counts": [1000, 50_000], "image_size": 64, "threads": 1, "folder": "", "child": 0},
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and record.
+
+    Args:
+        arguments: of the command line; None for those that the process was started with.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, (run, options) in RUNS.items():
+        about = str(run.__doc__)
+        command = commands.add_parser(name, help=about.splitlines()[0], description=about)
+        for option, default in options.items():
+            many = isinstance(default, list)
+            command.add_argument(
+                f"--{option.replace('_', '-')}",
+                type=type(default[0] if many else default),
+                nargs=len(default) if many else None,
+                default=default,
+                choices=CHOICES.get(option),
+                help=argparse.SUPPRESS if option in ("folder", "child") else HELP.get(option, " "),
+            )
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(args.threads)
+    RUNS[args.name][0](args)
+
+
+if __name__ == "__main__":
+    main()
