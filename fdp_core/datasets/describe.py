@@ -15,6 +15,10 @@ the package (a checkout, `pip install -e .`) or where `FDP_MANIFESTS` points.
 `paper_results.csv` holds the published numbers with their sources, `reproduction.csv` the command for each that can be
 made here, `tolerances.csv` how far such a number may be off, `coverage.csv` which chapter treats what.
 
+To add a data set, write `NAME.yaml` here (`schema.json` says how) and name its format under `parser`. A new format is
+one line in the table of `fdp_core/datasets/formats/parse.py` and one function `parse_FORMAT(root, layout)` in the
+module that it names. Test the function on a small file in `tests/datasets/`, then write this page anew.
+
 """
 
 

@@ -14,6 +14,7 @@ where it stopped, to the same result.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import time
@@ -171,7 +172,7 @@ def rate(recipe: Recipe, step: int) -> float:
 def train(
     out: Path, recipe: Recipe, bank: Bank, device: str, workers: int, stop_at: int | None = None, half: bool = True
 ) -> None:
-    """Run or resume; writes ``state.safetensors``, ``log.jsonl`` and ``mini.safetensors`` (EMA, fp16) to ``out``."""
+    """Run or resume; writes ``state.pt``, ``log.jsonl`` and ``mini.safetensors`` (EMA, fp16) to ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     clip = weights.build_mini(MINI).to(device).to(memory_format=torch.channels_last)
@@ -250,51 +251,53 @@ def _average(ema: dict[str, Tensor], clip: nn.Module, decay: float) -> None:
 
 
 def _save(
-    out: Path, recipe: Recipe, clip: nn.Module, head: nn.Module, ema: dict[str, Tensor], optimiser, step: int
+    out: Path,
+    recipe: Recipe,
+    clip: nn.Module,
+    head: nn.Module,
+    ema: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    step: int,
 ) -> None:
     """Write the training state and the shippable weights, each in one piece or not at all."""
-    state = {f"model.{k}": v for k, v in clip.state_dict().items()} | {f"ema.{k}": v for k, v in ema.items()}
-    state |= {f"head.{k}": v for k, v in head.state_dict().items()}
-    for i, slots in optimiser.state_dict()["state"].items():
-        state |= {f"adam.{i}.{k}": v for k, v in slots.items()}
-    state = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    meta = {"recipe": json.dumps(asdict(recipe)), "step": str(step)}
-    atomic_write_bytes(out / "state.safetensors", safetensors.torch.save(state, meta))
+    state = {"model": clip.state_dict(), "head": head.state_dict(), "ema": ema, "optimiser": optimiser.state_dict()}
+    stream = io.BytesIO()
+    torch.save(state | {"recipe": asdict(recipe), "step": step}, stream)
+    atomic_write_bytes(out / "state.pt", stream.getvalue())
     half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in ema.items()}
     half = {k: v.cpu().contiguous() for k, v in half.items() if k != "attn_mask"}
     meta = {"config": json.dumps(MINI), "recipe": json.dumps(asdict(recipe)), "step": str(step)}
     atomic_write_bytes(out / "mini.safetensors", safetensors.torch.save(half, meta))
 
 
-def _resume(out: Path, recipe: Recipe, clip: nn.Module, head: nn.Module, ema: dict[str, Tensor], optimiser) -> int:
-    path = out / "state.safetensors"
+def _resume(
+    out: Path,
+    recipe: Recipe,
+    clip: nn.Module,
+    head: nn.Module,
+    ema: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+) -> int:
+    """Load the training state, where there is one; returns the step to go on from."""
+    path = out / "state.pt"
     if not path.exists():
         return 0
-    with safetensors.safe_open(path, "pt") as file:
-        meta = file.metadata()
-        if json.loads(meta["recipe"]) != json.loads(json.dumps(asdict(recipe))):
-            raise ValueError(
-                f"{path} was made with another recipe: {meta['recipe']}. Use another --out or the same options."
-            )
-        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-    clip.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    head.load_state_dict({k[5:]: v for k, v in tensors.items() if k.startswith("head.")})
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["recipe"] != asdict(recipe):
+        raise ValueError(
+            f"{path} was made with another recipe: {state['recipe']}. Use another --out or the same options."
+        )
+    clip.load_state_dict(state["model"])
+    head.load_state_dict(state["head"])
+    optimiser.load_state_dict(state["optimiser"])
     for key in ema:
-        ema[key].copy_(tensors[f"ema.{key}"])
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("adam."):
-            _, i, name = key.split(".", 2)
-            slots.setdefault(int(i), {})[name] = value
-    full = optimiser.state_dict()
-    full["state"] = slots
-    optimiser.load_state_dict(full)
+        ema[key].copy_(state["ema"][key])
     # the fused optimiser walks through memory: moments must lie there as their weights do (channels last)
     for weight, moments in optimiser.state.items():
         for name, value in moments.items():
             if value.shape == weight.shape:
                 moments[name] = torch.empty_like(weight).copy_(value)
-    return int(meta["step"])
+    return state["step"]
 
 
 def main() -> None:

@@ -1,4 +1,8 @@
-"""Reads a split with the parser that its manifest names."""
+"""Reads a split with the parser that its manifest names.
+
+A new format needs one line in :data:`MODULES` and one function ``parse_FORMAT(root: Path, layout: Layout) -> Parsed``
+in the module that the line names; a new set in a known format needs only its manifest.
+"""
 
 from __future__ import annotations
 
