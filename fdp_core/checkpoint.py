@@ -71,11 +71,13 @@ def save(path: str | Path, model: FDP, training_state: Mapping[str, Any] | None 
     return files.atomic_write_bytes(path, safetensors.torch.save(tensors, {_FACTS: facts}))
 
 
-def load(path: str | Path, backbone: backbones.Backbone | None = None, device: str | torch.device = "cpu") -> FDP:
+def load(
+    path: str | Path = SHIPPED, backbone: backbones.Backbone | None = None, device: str | torch.device = "cpu"
+) -> FDP:
     """Rebuild a model from a checkpoint, in eval mode.
 
     Args:
-        path: the file.
+        path: the file; by default FDP around mini, which comes with the package.
         backbone: the backbone that it was trained on; by default the one of that name is loaded.
         device: where to put a backbone that is loaded here.
 

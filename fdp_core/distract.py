@@ -6,16 +6,15 @@ import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+import Levenshtein
 import numpy as np
 import torch
-from rapidfuzz.distance import Levenshtein
-from rapidfuzz.process import cdist
 from torch import Tensor
 
 PADDING = "###"
 OFFSET = 0.1  # in the released target softmax(1 / (d + 0.1))
 TARGETS = ("temperature", "inverse")
-_BLOCK = 2_000_000  # distances computed at once
+_BINS = 64  # characters are counted by their code modulo this
 
 
 def reach(word: str) -> int:
@@ -24,6 +23,11 @@ def reach(word: str) -> int:
     Source: FDP section 3.4 and the released code.
     """
     return 2 if len(word) > 5 else 1
+
+
+def _letters(word: str) -> np.ndarray:
+    """Count a word's characters: int16 [_BINS]."""
+    return np.bincount(np.array([ord(c) % _BINS for c in word], int), minlength=_BINS).astype(np.int16)
 
 
 @dataclass(frozen=True)
@@ -72,24 +76,20 @@ class Distractors:
         self.words = sorted(set(dictionary), key=lambda word: (len(word), word))
         self.candidates, self.seed = candidates, seed
         self._lengths = np.array([len(word) for word in self.words], dtype=np.int64)
+        self._letters = np.stack([_letters(word) for word in self.words]) if self.words else np.zeros((0, _BINS))
         self._lists: dict[str, list[tuple[int, str]]] = {}
         self.prepare(anchors)
 
     def prepare(self, anchors: Iterable[str]) -> None:
         """Look up and keep the neighbour lists of many words at once."""
-        new = sorted({word for word in anchors} - self._lists.keys(), key=lambda word: (len(word), word))
-        first = 0
-        while first < len(new):  # blocks of one length: only words of nearly the same length can be neighbours
-            length, limit = len(new[first]), reach(new[first])
-            low, high = np.searchsorted(self._lengths, [length - limit, length + limit + 1])
-            width = max(1, _BLOCK // max(1, high - low))
-            block = [word for word in new[first : first + width] if len(word) == length]
-            near = self.words[low:high]
-            table = cdist(block, near, scorer=Levenshtein.distance, score_cutoff=limit, dtype=np.int32)
-            for word, row in zip(block, table, strict=True):
-                hits = np.flatnonzero((row > 0) & (row <= limit))
-                self._lists[word] = sorted((int(row[hit]), near[hit]) for hit in hits)
-            first += len(block)
+        for word in {*anchors} - self._lists.keys():
+            limit = reach(word)
+            low, high = np.searchsorted(self._lengths, [len(word) - limit, len(word) + limit + 1])
+            # an edit changes the letter counts by two at most: few words are left to compare letter by letter
+            apart = np.abs(self._letters[low:high] - _letters(word)).sum(axis=1)
+            near = [self.words[low + hit] for hit in np.flatnonzero(apart <= 2 * limit)]
+            found = ((Levenshtein.distance(word, other, score_cutoff=limit), other) for other in near)
+            self._lists[word] = sorted(pair for pair in found if 0 < pair[0] <= limit)
 
     def neighbours(self, word: str) -> list[tuple[int, str]]:
         """Return ``(distance, word)`` of every other word within :func:`reach`, sorted."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import Levenshtein
 import numpy as np
 
 from fdp_core.datasets import images
@@ -53,12 +54,13 @@ def similarity(query: str, words: list[str]) -> float:
 
     Source: TDSL's protocol for spotters (normalised edit distance, letters and digits, lower case).
     """
-    from rapidfuzz.distance import Levenshtein
-
     parts = split_words([query])
     if not words or not parts:
         return 0.0
-    return float(np.mean([max(Levenshtein.normalized_similarity(part, word) for word in words) for part in parts]))
+    nearest = [
+        max(1 - Levenshtein.distance(part, word) / max(len(part), len(word)) for word in words) for part in parts
+    ]
+    return float(np.mean(nearest))
 
 
 class RapidReader:
