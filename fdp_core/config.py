@@ -36,7 +36,7 @@ class Config:
 
     # input
     image_size: int = 640  # side of the square input, pixels; a multiple of 32
-    fit: str = "letterbox"  # D1: how a photograph becomes a square
+    fit: str = "letterbox"  # D1: how a photograph becomes a square; see retrieval_fit
     polygon_fit: str = "same"  # D1: "squash" scales polygons by S/w, S/h whatever the image did
     # Focus
     position_resize: str = "2d"  # B3
@@ -86,7 +86,7 @@ class Config:
     weight_decay: float = 1e-3
     decay_epoch: int = 10  # learning rates x 0.1 from this epoch on
     validation_share: float = 0.1  # E1: share of the training images held out for model selection
-    shuffle: bool = True  # D5
+    shuffle: bool = True  # D5: a new order each epoch; False: one shuffled order for all epochs, as released
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -103,6 +103,15 @@ class Config:
                 f"Config.words_per_image is {self.words_per_image} and Config.batch_size {self.batch_size}; "
                 "expected 1 or more."
             )
+
+    @property
+    def retrieval_fit(self) -> str:
+        """How a photograph becomes a square when it is ranked: as in training, but padded for the released code.
+
+        The released training crops the centre and squashes polygons; the released test ranks photographs that were
+        padded to squares beforehand.
+        """
+        return "letterbox" if self.polygon_fit == "squash" else self.fit
 
     def replace(self, **changes: Any) -> Config:
         """Return a copy with the named switches changed; an unknown name raises ``TypeError``."""
@@ -122,6 +131,8 @@ class Config:
         return cls(**values)
 
 
+# paper_compat is the released code. Two differences are left: its order of the samples, drawn once without a seed there,
+# comes from ``seed``; retrieval takes each photograph alone, as a batch of one.
 PRESETS: dict[str, Config] = {
     "default": Config(),
     "paper_compat": Config(
@@ -132,7 +143,7 @@ PRESETS: dict[str, Config] = {
         shift="additive",
         shift_scale_learnable=False,
         shift_mean_token=True,
-        shift_heads="per_image",  # B1 is a flag of its own: set "released_order" to reproduce it too
+        shift_heads="released_order",  # B1 mixes the images of a training batch; retrieval encodes one at a time
         probe="official",
         prompt_start="random",
         distraction_target="inverse",

@@ -116,11 +116,19 @@ class FDP(nn.Module):
         out["image"] = F.normalize(image, dim=-1)
         return out
 
+    def encode_photographs(self, features: Tensor) -> Tensor:
+        """Encode photographs for retrieval, [B, C, G, G] to [B, D], whatever else is in the batch.
+
+        The released order of the heads (B1) mixes the images of a batch; the released test encodes them one by one.
+        """
+        parts = features.split(1) if self.config.shift_heads == "released_order" else [features]
+        return torch.cat([self.encode_features(part)["image"] for part in parts])
+
     def encode_images(self, images: np.ndarray | Tensor) -> Tensor:
         """Encode images, uint8 [B, S, S, 3] or normalised float [B, 3, S, S]: unit vectors, float [B, D]."""
         if torch.as_tensor(images).dtype == torch.uint8:
             images = self.backbone.normalise(images)
-        return self.encode_features(self.backbone.trunk(images))["image"]
+        return self.encode_photographs(self.backbone.trunk(images))
 
     def _features(self, features: Tensor) -> Tensor:
         if features.ndim != 4 or features.shape[1] != self.backbone.width or features.shape[2] != features.shape[3]:

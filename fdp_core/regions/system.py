@@ -75,7 +75,7 @@ class RegionSystem:
             "weights_hash": self.backbone.weights_hash,
             "model_hash": self.model_hash,
             "image_size": model.config.image_size,
-            "fit": model.config.fit,
+            "fit": model.config.retrieval_fit,
             "glance": dataclasses.asdict(self.glance),
             "config": dataclasses.asdict(model.config),
         }
@@ -153,7 +153,7 @@ class RegionSystem:
     @torch.inference_mode()
     def _whole(self, image: np.ndarray) -> np.ndarray:
         """Return FDP's own vector of a photograph, as a model without regions gives it: [D]."""
-        square, _ = geometry.fit_array(image, self.model.config.image_size, self.model.config.fit)
+        square, _ = geometry.fit_array(image, self.model.config.image_size, self.model.config.retrieval_fit)
         return self.model.encode_images(square[None])[0].cpu().numpy()
 
     def _read(self, photo: Any) -> np.ndarray | str:

@@ -216,7 +216,7 @@ def fdp(model: Any, **options: Any) -> TrunkSystem:
 
     def head(features: Tensor) -> Tensor:
         with _evaluating(model):
-            return model.encode_features(features)["image"]
+            return model.encode_photographs(features)
 
     def text(texts: list[str]) -> Tensor:
         with _evaluating(model):
@@ -228,7 +228,7 @@ def fdp(model: Any, **options: Any) -> TrunkSystem:
         head,
         text,
         model.config.image_size,
-        model.config.fit,
+        model.config.retrieval_fit,
         model_hash(model),
         kinds=None if model.clusters is None else model.kinds_of,
         **options,

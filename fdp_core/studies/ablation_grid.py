@@ -85,7 +85,8 @@ GRID: tuple[Row, ...] = (
     _out("distracted inverse", "distracted queries", distraction_target="inverse"),
     _out("localiser linear", "localiser", localiser="linear"),
     _out("positions flat", "positions", position_resize="flat_nearest"),
-    Row("paper_compat", "preset", preset="paper_compat", tier=2),
+    # as recorded: without B1, in listed order (shuffle=False kept it then), photographs cropped for retrieval too
+    Row("paper_compat", "preset", changes={"shift_heads": "per_image"}, preset="paper_compat", tier=2),
     # finer switches
     _out("localiser untaught", "localiser", 2, weight_loc=0.0),
     _out("input 224", "input", 3, image_size=224),

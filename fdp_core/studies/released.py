@@ -54,8 +54,8 @@ def from_official(
     file (B6, C1); they are fitted anew on ``words``, and without words queries need their kinds.
 
     Args:
-        state_dict: what ``torch.load`` gave: names to tensors, perhaps under "state_dict" or "model",
-            perhaps each with the prefix ``module.``.
+        state_dict: what ``torch.load`` gave of the released training's file, {"epoch", "model_state_dict",
+            "optimizer_state_dict"}, or its names and tensors alone; names may have the prefix ``module.``.
         backbone: the CLIP that it was trained on (RN50 for the authors').
         words: the frequent words for the clusters.
         config: the switches; by default ``paper_compat`` with the image size and the context lengths of the
@@ -127,9 +127,7 @@ def to_official(model: FDP) -> dict[str, Tensor]:
 
 
 def _unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
-    for key in ("state_dict", "model"):
-        if isinstance(state_dict.get(key), Mapping):
-            state_dict = state_dict[key]
+    state_dict = state_dict.get("model_state_dict", state_dict)
     odd = [str(name) for name, value in state_dict.items() if not isinstance(value, Tensor)]
     if odd:
         raise ValueError(

@@ -139,7 +139,7 @@ def validation_map(model: Any, data: samples.TrainingSet, images: Sequence[int],
     model.eval()
     device = next(model.parameters()).device
     parts = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-    encoded = torch.cat([model.encode_features(data.features(part, device))["image"] for part in parts])
+    encoded = torch.cat([model.encode_photographs(data.features(part, device)) for part in parts])
     scores = model.encode_queries(words) @ encoded.T
     return metrics.mean_average_precision(data.contains(images, words).T.numpy(), scores.float().cpu().numpy())
 

@@ -151,13 +151,16 @@ def build(
 def batches_of(images: Sequence[int], config: Config, epoch: int) -> list[list[int]]:
     """Return the sample numbers of each batch of an epoch (from 1), ordered by seed and epoch only (D5).
 
+    Without ``config.shuffle`` all epochs go through one order that is shuffled once, as the released list is (there
+    without a seed). A photograph's words lie apart in it: side by side they would be each other's false negatives.
+
     Args:
         images: the image of each sample.
         config: ``batch_size`` samples a batch; up to ``words_per_image`` samples of an image stay together.
         epoch: from 1.
     """
-    rng = np.random.default_rng([config.seed, 2, epoch])
-    order = rng.permutation(len(images)) if config.shuffle else np.arange(len(images))
+    rng = np.random.default_rng([config.seed, 2, epoch if config.shuffle else 0])
+    order = rng.permutation(len(images))
     if config.words_per_image > 1:
         of_image: dict[int, list[int]] = {}
         for number in order.tolist():
@@ -167,6 +170,5 @@ def batches_of(images: Sequence[int], config: Config, epoch: int) -> list[list[i
             for numbers in of_image.values()
             for part in np.array_split(numbers, -(-len(numbers) // config.words_per_image))
         ]
-        turn = rng.permutation(len(groups)) if config.shuffle else range(len(groups))
-        order = np.concatenate([groups[i] for i in turn])
+        order = np.concatenate([groups[i] for i in rng.permutation(len(groups))])
     return [order[start : start + config.batch_size].tolist() for start in range(0, len(order), config.batch_size)]

@@ -22,6 +22,7 @@ def test_default_is_the_better_choice_and_paper_compat_the_released_one():
     for name, better, released in [
         ("fit", "letterbox", "centre_crop"),
         ("position_resize", "2d", "flat_nearest"),
+        ("shift_heads", "per_image", "released_order"),
         ("distraction_target", "temperature", "inverse"),
         ("target_pool", "area", "nearest"),
         ("loc_balance", "image", "batch"),
@@ -30,8 +31,13 @@ def test_default_is_the_better_choice_and_paper_compat_the_released_one():
         ("drop_true_distractors", True, False),
     ]:
         assert (getattr(default, name), getattr(compat, name)) == (better, released)
-    assert compat.shift_heads == "per_image"  # B1 is a flag of its own
-    assert config.preset("paper_compat", shift_heads="released_order").shift_heads == "released_order"
+
+
+def test_the_released_code_crops_in_training_and_pads_in_retrieval():
+    assert config.preset("default").retrieval_fit == "letterbox"
+    assert config.preset("default", fit="centre_crop").retrieval_fit == "centre_crop"
+    compat = config.preset("paper_compat")
+    assert (compat.fit, compat.retrieval_fit) == ("centre_crop", "letterbox")
 
 
 def test_configuration_is_frozen():

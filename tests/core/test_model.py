@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -108,11 +109,32 @@ def test_paper_compat_equals_the_slow_reference_on_random_rn50(size, batch):
     check_compat(rn50, preset("paper_compat", image_size=size), features, "released_order")
 
 
-def test_released_order_is_right_for_a_batch_of_one(backbone):
-    model = shake(FDP(backbone, COMPAT))
-    odd = shake(FDP(backbone, COMPAT.replace(shift_heads="released_order")))
-    one = features_of(1)
-    torch.testing.assert_close(model.encode_features(one)["image"], odd.encode_features(one)["image"])
+def block_noise(batch, side=160, block=20, seed=3):
+    """Images of random squares that really differ from one another: uint8 [B, S, S, 3]."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (batch, side // block, side // block, 3), dtype=np.uint8)
+    return blocks.repeat(block, axis=1).repeat(block, axis=2)
+
+
+def test_images_that_differ_tell_the_two_orders_of_the_heads_apart(backbone):
+    features = backbone.trunk(backbone.normalise(block_noise(3)))
+    for order in ("per_image", "released_order"):
+        check_compat(backbone, COMPAT, features, order)
+    model, odd = (shake(FDP(backbone, COMPAT.replace(shift_heads=order))) for order in ("per_image", "released_order"))
+    maps = torch.from_numpy(block_noise(3)[:, ::32, ::32, 0]).float() / 32 - 4
+    right, mixed = (m.encode_features(features, maps)["attention"] for m in (model, odd))
+    slots = torch.arange(3 * backbone.heads).remainder(3).view(3, -1) == torch.arange(3)[:, None]
+    same = torch.isclose(right, mixed, rtol=1e-3, atol=1e-6).all(dim=-1)
+    assert torch.equal(same, slots) and not same.all()  # slot b * H + h gets the map of image (b * H + h) mod B
+
+
+def test_retrieval_in_the_released_order_takes_each_photograph_alone(backbone):
+    model, odd = (shake(FDP(backbone, COMPAT.replace(shift_heads=order))) for order in ("per_image", "released_order"))
+    features = features_of()
+    expected = model.encode_features(features)["image"]
+    assert not torch.allclose(odd.encode_features(features)["image"], expected, atol=1e-5)
+    torch.testing.assert_close(odd.encode_photographs(features), expected)
+    torch.testing.assert_close(odd.encode_images(block_noise(3)), model.encode_images(block_noise(3)))
+    assert odd.encode_photographs(features[:0]).shape == (0, backbone.embed_dim)
 
 
 # --- Focus

@@ -66,10 +66,13 @@ def test_every_tensor_goes_to_its_place(backbone):
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module.model."])
-def test_prefixes_and_copies_of_clip_change_nothing(backbone, prefix):
+def test_the_file_of_the_released_training_loads_with_its_copies_of_clip(backbone, tmp_path, prefix):
     plain = from_official(released(), backbone)
     state = {prefix + name: value for name, value in with_clip(released(), backbone).items()}
-    wrapped = from_official({"epoch": 8, "state_dict": state}, backbone)
+    optimiser = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))])
+    written = {"epoch": 8, "model_state_dict": state, "optimizer_state_dict": optimiser.state_dict()}
+    torch.save(written, tmp_path / "model_8.pth")
+    wrapped = from_official(torch.load(tmp_path / "model_8.pth", weights_only=True), backbone)
     for name, value in plain.trained_state().items():
         assert torch.equal(value, wrapped.trained_state()[name])
 

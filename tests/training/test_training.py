@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from fdp_core import backbones, checkpoint, config, prompt, weights
+from fdp_core import backbones, checkpoint, config, datasets, prompt, weights
 from fdp_core.distract import Distractors
 from fdp_core.model import FDP
 from fdp_core.retrieval import geometry
 from fdp_core.training import loop, samples, state
+from fdp_core.words import fold, is_legible, keep_for_training
 
 TINY = {
     "embed_dim": 16,
@@ -252,7 +253,27 @@ def test_batches_cover_every_sample_once_in_a_seeded_order():
     first = samples.batches_of(owners, settings, 1)
     assert [len(batch) for batch in first] == [4, 4, 2] and sorted(sum(first, [])) == list(range(10))
     assert first == samples.batches_of(owners, settings, 1) != samples.batches_of(owners, settings, 2)
-    assert sum(samples.batches_of(owners, settings.replace(shuffle=False), 2), []) == list(range(10))
+    once = settings.replace(shuffle=False)
+    assert samples.batches_of(owners, once, 1) == samples.batches_of(owners, once, 2)
+    assert sum(samples.batches_of(owners, once, 1), []) != list(range(10))
+    assert samples.batches_of(owners, once, 1) != samples.batches_of(owners, once.replace(seed=6), 1)
+
+
+def test_words_of_a_photograph_do_not_lie_side_by_side_in_the_released_order():
+    """Two words of one photograph in a batch are false negatives of each other where positives are single (D5, D6)."""
+    gallery = datasets.load("mini_train", "train")[0]
+    shown = [{fold(word.text) for word in photo.words if is_legible(word)} for photo in gallery.photos]
+    drawn = [(i, fold(w.text)) for i, photo in enumerate(gallery.photos) for w in photo.words if keep_for_training(w)]
+
+    def false_negatives(batches):
+        pairs = [(drawn[a], drawn[b]) for batch in batches for a in batch for b in batch if a != b]
+        return sum(text in shown[image] for (image, _), (_, text) in pairs) / len(pairs)
+
+    compat = config.preset("paper_compat")
+    listed = [list(range(start, min(start + compat.batch_size, len(drawn)))) for start in range(0, len(drawn), 48)]
+    assert compat.positives == "single" and compat.batch_size == 48
+    assert false_negatives(listed) > 0.1
+    assert false_negatives(samples.batches_of([image for image, _ in drawn], compat, 3)) < 0.03
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -261,7 +282,7 @@ def test_batches_keep_words_of_an_image_together(shuffle):
     settings = config.Config(batch_size=100, seed=1, words_per_image=4, shuffle=shuffle)
     (order,) = samples.batches_of(owners, settings, 1)
     assert sorted(order) == list(range(17))
-    assert (samples.batches_of(owners, settings, 2) != [order]) == shuffle
+    assert order != list(range(17)) and (samples.batches_of(owners, settings, 2) != [order]) == shuffle
     runs = [len(list(run)) for _, run in itertools.groupby(owners[number] for number in order)]
     assert len(runs) <= 2 + 1 + 1 + 3  # ceil(5/4) + ceil(2/4) + ceil(1/4) + ceil(9/4); neighbours may join
     batches = samples.batches_of(owners, settings.replace(batch_size=6), 1)
