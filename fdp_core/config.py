@@ -131,8 +131,8 @@ class Config:
         return cls(**values)
 
 
-# paper_compat is the released code. Two differences are left: its order of the samples, drawn once without a seed there,
-# comes from ``seed``; retrieval takes each photograph alone, as a batch of one.
+# paper_compat is the released code. One difference is left: its order of the samples, drawn once without a seed there,
+# comes from ``seed``. Retrieval takes each photograph alone, as the released test does.
 PRESETS: dict[str, Config] = {
     "default": Config(),
     "paper_compat": Config(
