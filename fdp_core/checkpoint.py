@@ -1,14 +1,13 @@
 """Checkpoints: what was trained, the cluster centres, the configuration, the word list and the backbone's
 name and hash (B6).
 
-One safetensors file, no pickle: reading one runs no code. The structure of a training state (optimiser,
-generators, step) is JSON in the file's metadata, its tensors stand beside the weights.
+One safetensors file, no pickle: reading one runs no code. What only a run needs to go on (optimiser, generators, step)
+stands in a file of its own, see :mod:`fdp_core.training.state`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,27 +27,24 @@ FORMAT = "fdp-checkpoint-1"
 # what notebooks/05_train.ipynb trained on mini_train; comes with the package
 SHIPPED = weights.MINI_WEIGHTS.with_name("mini_fdp.safetensors")
 _FACTS = "fdp"  # the metadata entry
-_MODEL, _CENTRES, _TRAINING = "model/", "clusters/centres", "training/"
+_MODEL, _CENTRES = "model/", "clusters/centres"
 
 
 class CheckpointError(ValueError):
     """A file is no checkpoint, is damaged, or belongs to another backbone."""
 
 
-def save(path: str | Path, model: FDP, training_state: Mapping[str, Any] | None = None) -> Path:
+def save(path: str | Path, model: FDP) -> Path:
     """Write a checkpoint atomically: the old file stays until the new one is whole.
 
     Args:
         path: the file, by custom ``*.safetensors``.
         model: the model; its backbone's weights are not saved, only their name and hash.
-        training_state: whatever training needs to resume: nested dicts, lists and tuples of tensors, arrays,
-            numbers, texts.
 
     Returns:
         The path.
 
     Raises:
-        TypeError: the training state holds something else.
         OSError: the file cannot be written (a full disk, no permission).
     """
     tensors = {_MODEL + name: value for name, value in model.trained_state().items()}
@@ -61,8 +57,6 @@ def save(path: str | Path, model: FDP, training_state: Mapping[str, Any] | None 
     if model.clusters is not None:
         tensors[_CENTRES] = model.clusters.centres
         header["overrides"] = dict(model.clusters.overrides)
-    if training_state is not None:
-        header["training"] = _pack(training_state, "training_state", tensors)
     # clone: safetensors refuses tensors that share memory
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     text = json.dumps(header, sort_keys=True)
@@ -106,12 +100,6 @@ def load(
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be used: {error}") from error
     return model.eval()
-
-
-def load_training_state(path: str | Path) -> dict[str, Any] | None:
-    """Return the training state that :func:`save` was given, on the CPU, or None; raises as :func:`load`."""
-    header, tensors = _read(path)
-    return _unpack(header["training"], tensors) if "training" in header else None
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -160,47 +148,3 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} is damaged: its contents do not match the hash that was saved with them. Train again."
         )
     return {**json.loads(metadata["header"]), "hash": metadata["hash"]}, tensors
-
-
-def _pack(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
-    """Turn a nested value into JSON; tensors and arrays go to ``tensors`` and leave a reference."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"float": repr(value)}  # JSON has no infinity
-    if isinstance(value, np.generic):
-        return _pack(value.item(), where, tensors)
-    if isinstance(value, Tensor | np.ndarray):
-        name = f"{_TRAINING}{sum(key.startswith(_TRAINING) for key in tensors)}"
-        if isinstance(value, Tensor):
-            tensors[name] = value
-            return {"tensor": name}
-        tensors[name] = torch.from_numpy(np.array(value))
-        return {"array": name}
-    if isinstance(value, Mapping):
-        # pairs, because JSON would turn an optimiser's number keys into text
-        items = [[_pack(k, where, tensors), _pack(v, f"{where}[{k!r}]", tensors)] for k, v in value.items()]
-        return {"items": items}
-    if isinstance(value, list | tuple):
-        items = [_pack(item, f"{where}[{i}]", tensors) for i, item in enumerate(value)]
-        return items if isinstance(value, list) else {"tuple": items}
-    raise TypeError(
-        f"{where} is a {type(value).__name__}; a training state holds tensors, arrays, numbers, texts, lists and dicts."
-    )
-
-
-def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(value, list):
-        return [_unpack(item, tensors) for item in value]
-    if not isinstance(value, dict):
-        return value
-    ((kind, content),) = value.items()
-    if kind == "float":
-        return float(content)
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "array":
-        return tensors[content].numpy()
-    if kind == "tuple":
-        return tuple(_unpack(item, tensors) for item in content)
-    return {_unpack(k, tensors): _unpack(v, tensors) for k, v in content}

@@ -31,9 +31,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         yield temporary
-        _sync(temporary)
+        with open(temporary, "r+b") as stream:  # Windows syncs only through a handle that may write
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
-        _sync(path.parent)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -74,16 +75,11 @@ def _umask() -> int:
     return mask
 
 
-def _sync(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:  # a folder cannot be opened on some systems; the replace itself is still atomic
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Folders on network file systems refuse fsync with EINVAL; a full disk must not be hidden.
-        if path.is_file():
-            raise error
-    finally:
-        os.close(descriptor)
+def _sync_folder(folder: Path) -> None:
+    """Let the new name outlast a power cut, where the system can; the replace itself is atomic anyway."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, network file systems refuse to sync them
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

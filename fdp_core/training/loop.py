@@ -163,9 +163,9 @@ def train(
         model: the FDP model; with two prompts its clusters must be fitted.
         galleries: one training gallery, or several.
         config: switches of the training; by default the model's own.
-        out_dir: folder for ``last.safetensors`` (resumes), ``best.safetensors`` (the model) and
+        out_dir: folder for ``last.pt`` (resumes), ``best.safetensors`` (the model) and
             ``history.jsonl``.
-        resume: go on from ``last.safetensors`` if it is there; the result is that of an unbroken run. False
+        resume: go on from ``last.pt`` if it is there; the result is that of an unbroken run. False
             starts anew.
         progress: show a progress bar.
         callback: called with each record of the history.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import torch
 
 from fdp_core import checkpoint
 from fdp_core.config import Config
-from fdp_core.files import atomic_write_text
+from fdp_core.distinguish import Clusters
+from fdp_core.files import atomic_path, atomic_write_text
+from fdp_core.model import FDP
 
 # The log of a training run: one JSON object a line, readable while the run goes on.
 
@@ -99,13 +103,13 @@ class History:
         return self.records[index]
 
 
-LAST, BEST, LOG = "last.safetensors", "best.safetensors", "history.jsonl"
+LAST, BEST, LOG = "last.pt", "best.safetensors", "history.jsonl"
 TERMS = ("align", "distract", "loc")
 BETAS, EPS = (0.9, 0.98), 1e-6
 _MAY_CHANGE = {"epochs"}  # an optimiser's path does not depend on where it will end
 
 
-def make_optimiser(model: Any, config: Config) -> torch.optim.Adam:
+def make_optimiser(model: FDP, config: Config) -> torch.optim.Adam:
     """Make the released optimiser: Adam(0.9, 0.98), one rate for new layers and one for copied ones."""
     rates = {"new": config.lr_new, "copied": config.lr_copied}
     groups = [{"params": g["params"], "name": g["name"], "lr": rates[g["name"]]} for g in model.trainable_parameters()]
@@ -122,15 +126,11 @@ class Run:
         out_dir: folder of the run's files; ``None`` keeps nothing.
     """
 
-    def __init__(self, model: Any, config: Config, data_hash: str, out_dir: Path | None) -> None:
+    def __init__(self, model: FDP, config: Config, data_hash: str, out_dir: Path | None) -> None:
         self.model, self.config, self.data_hash, self.out_dir = model, config, data_hash, out_dir
         self.optimiser = make_optimiser(model, config)
         self.device = next(model.parameters()).device
-        self.epoch, self.position, self.step = (
-            1,
-            0,
-            0,
-        )  # epochs count from 1; position: batches done in this epoch
+        self.epoch, self.position, self.step = 1, 0, 0  # epochs from 1; position: batches done in this epoch
         self.sums = dict.fromkeys((*TERMS, "total"), 0.0)
         self.best_score, self.best_weights = -1.0, None
         self.whole = True  # false while weights, optimiser and counters are out of step: nothing may be saved then
@@ -152,12 +152,13 @@ class Run:
         return better
 
     def save(self) -> None:
-        """Write the model and the state of the training to ``last.safetensors``."""
+        """Write the model and the state of the training to ``last.pt``."""
         if self.out_dir is None:
             return
         state = {
             "config": self.config.to_json(),
             "data": self.data_hash,
+            "backbone": self.model.backbone.weights_hash,
             "counters": {
                 "epoch": self.epoch,
                 "position": self.position,
@@ -168,16 +169,21 @@ class Run:
             "best": {"score": self.best_score, "weights": self.best_weights},
             "generators": self.generators,
             "optimiser": self.optimiser.state_dict(),
+            "model": self.model.trained_state(),
+            "clusters": None if self.model.clusters is None else self.model.clusters.to_state(),
+            "words": list(self.model.words),
         }
-        _write(self.out_dir / LAST, self.model, state)
+        with _naming(self.out_dir / LAST) as path, atomic_path(path) as temporary:
+            torch.save(state, temporary)
 
     def export_best(self) -> None:
         """Write the model to ``best.safetensors``; called only while it holds the best weights."""
         if self.out_dir is not None:
-            _write(self.out_dir / BEST, self.model, None)
+            with _naming(self.out_dir / BEST) as path:
+                checkpoint.save(path, self.model)
 
     def resume(self) -> bool:
-        """Take up ``last.safetensors``; say whether there was one.
+        """Take up ``last.pt``; say whether there was one.
 
         Raises:
             ValueError: it belongs to a run with another configuration or other data.
@@ -185,17 +191,20 @@ class Run:
         path = None if self.out_dir is None else self.out_dir / LAST
         if path is None or not path.exists():
             return False
-        state = checkpoint.load_training_state(path)
-        if state is None:
-            raise ValueError(f"{path} holds no training state; remove it or train into another folder.")
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)  # tensors and plain values: no code runs
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path} is no training state or is damaged; remove it, or pass resume=False.") from error
         before, now = json.loads(state["config"]), dataclasses.asdict(self.config)
+        if state["backbone"] != self.model.backbone.weights_hash:
+            raise ValueError(f"{path} comes from a run on another backbone. Train into another folder.")
         changed = sorted(name for name in now if now[name] != before.get(name) and name not in _MAY_CHANGE)
         if changed or state["data"] != self.data_hash:
             what = f"other values of {', '.join(changed)}" if changed else "other training data"
             raise ValueError(f"{path} comes from a run with {what}. Train into another folder, or pass resume=False.")
-        saved = checkpoint.load(path, self.model.backbone)
-        self.model.load_trained_state(saved.trained_state())
-        self.model.clusters, self.model.words = saved.clusters, saved.words
+        self.model.load_trained_state(state["model"])
+        self.model.clusters = None if state["clusters"] is None else Clusters.from_state(state["clusters"])
+        self.model.words = tuple(state["words"])
         self.optimiser.load_state_dict(state["optimiser"])
         counters = state["counters"]
         self.epoch, self.position, self.step = counters["epoch"], counters["position"], counters["step"]
@@ -208,9 +217,11 @@ class Run:
         return True
 
 
-def _write(path: Path, model: Any, state: Mapping[str, Any] | None) -> None:
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[Path]:
+    """Name the file that could not be written."""
     try:
-        checkpoint.save(path, model, training_state=state)
+        yield path
     except OSError as error:
         raise OSError(
             error.errno, f"Cannot write the checkpoint {path} ({error}); the one before it, if any, is whole"

@@ -1,8 +1,5 @@
 import json
-import math
-import random
 
-import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
@@ -98,61 +95,6 @@ def test_model_without_clusters(backbone, tmp_path):
 def test_equal_models_give_equal_files(backbone, tmp_path):
     paths = [checkpoint.save(tmp_path / f"{i}.safetensors", trained(backbone)) for i in range(2)]
     assert paths[0].read_bytes() == paths[1].read_bytes()
-
-
-def test_training_state_comes_back_as_it_was(backbone, tmp_path):
-    model = trained(backbone)
-    optimiser = torch.optim.Adam(model.trainable_parameters(), betas=(0.9, 0.98))
-    model.encode_features(features())["image"].sum().backward()
-    optimiser.step()
-    state = {
-        "optimiser": optimiser.state_dict(),
-        "torch": torch.get_rng_state(),
-        "python": random.getstate(),
-        "numpy": np.random.default_rng(3).bit_generator.state,
-        "step": 7,
-        "best": math.inf,
-        "nan": float("nan"),
-        "history": [{"epoch": 0, "loss": np.float32(0.5), "name": "é"}],
-        "empty": {},
-        "order": np.arange(5)[::-1],
-        "scalar": np.array(2.5),
-        "flag": True,
-        "none": None,
-        "half": torch.ones(2, dtype=torch.bfloat16),
-        "shared": [model.positions.data, model.positions.data],
-    }
-    path = checkpoint.save(tmp_path / "t.safetensors", model, state)
-    back = checkpoint.load_training_state(path)
-    assert back.keys() == state.keys()
-    torch.testing.assert_close(back["optimiser"]["state"], state["optimiser"]["state"])
-    assert back["optimiser"]["param_groups"] == state["optimiser"]["param_groups"]
-    optimiser.load_state_dict(back["optimiser"])
-    assert torch.equal(back["torch"], state["torch"]) and back["python"] == state["python"]
-    assert back["numpy"] == state["numpy"]
-    assert (back["step"], back["best"], back["flag"], back["none"], back["empty"]) == (
-        7,
-        math.inf,
-        True,
-        None,
-        {},
-    )
-    assert math.isnan(back["nan"]) and back["history"] == [{"epoch": 0, "loss": 0.5, "name": "é"}]
-    np.testing.assert_array_equal(back["order"], state["order"])
-    assert back["scalar"].shape == () and back["scalar"] == 2.5
-    assert back["half"].dtype == torch.bfloat16
-    assert torch.equal(back["shared"][1], model.positions.data)
-    assert checkpoint.load(path, backbone).words == model.words
-
-
-def test_no_training_state(backbone, tmp_path):
-    assert checkpoint.load_training_state(checkpoint.save(tmp_path / "x.safetensors", trained(backbone))) is None
-
-
-def test_objects_that_only_pickle_could_hold_are_refused(backbone, tmp_path):
-    with pytest.raises(TypeError, match=r"training_state\['a'\]\[1\] is a object"):
-        checkpoint.save(tmp_path / "x.safetensors", trained(backbone), {"a": [1, object()]})
-    assert not list(tmp_path.iterdir())
 
 
 # --- what can be wrong with a file

@@ -1,8 +1,10 @@
 """Files are whole or not there."""
 
 import errno
+import fcntl
 import hashlib
 import os
+import stat
 
 import pytest
 
@@ -44,6 +46,22 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         files.atomic_write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_are_synced_through_a_handle_that_may_write(tmp_path, monkeypatch):
+    """Windows refuses the other kind; folders, which it cannot open at all, are left out there."""
+    modes, original = [], os.fsync
+
+    def note(descriptor):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            modes.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
+        original(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", note)
+    files.atomic_write_text(tmp_path / "a", "x")
+    with files.atomic_path(tmp_path / "b") as temporary:
+        temporary.write_text("y")
+    assert len(modes) == 2 and set(modes) <= {os.O_WRONLY, os.O_RDWR}
 
 
 def test_others_may_read_what_the_umask_allows(tmp_path):

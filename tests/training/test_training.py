@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import itertools
 import json
+import pickle
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -98,6 +99,15 @@ def same_weights(first, second):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def same_values(first, second):
+    """Compare nested dicts and lists of tensors and plain values, to the bit."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same_values(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same_values, first, second))
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+
+
 def without_times(history):
     return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
 
@@ -134,16 +144,31 @@ def test_resume_is_an_unbroken_run_to_the_bit(backbone, world, tmp_path, stop_at
 
     with pytest.raises(KeyboardInterrupt):
         run(fresh(backbone), world, tmp_path / "broken", callback=interrupt)
-    assert checkpoint.load(tmp_path / "broken" / state.LAST, backbone)  # the interrupt left a valid checkpoint
+    assert torch.load(tmp_path / "broken" / state.LAST, weights_only=True)["counters"]["step"] == stop_at
     with open(tmp_path / "broken" / state.LOG, "a") as log:
         log.write('{"kind": "step", "torn')
     torch.manual_seed(99)  # whatever the new process's generator says
     resumed = fresh(backbone, seed=0)
     got = run(resumed, world, tmp_path / "broken")
     assert same_weights(whole, resumed) and without_times(got) == without_times(expected)
-    names = (state.BEST, state.LAST)
-    first, second = ([checkpoint.describe(tmp_path / run / n)["hash"] for n in names] for run in ("whole", "broken"))
+    first, second = (checkpoint.describe(tmp_path / run / state.BEST)["hash"] for run in ("whole", "broken"))
     assert first == second
+    last, again = (torch.load(tmp_path / run / state.LAST, weights_only=True) for run in ("whole", "broken"))
+    assert same_values(last, again)
+
+
+def test_a_damaged_training_state_is_named_and_runs_no_code(backbone, world, tmp_path):
+    run(fresh(backbone, epochs=1), world, tmp_path)
+    whole = (tmp_path / state.LAST).read_bytes()
+    for spoilt in (b"", whole[:1000], pickle.dumps(tmp_path)):
+        (tmp_path / state.LAST).write_bytes(spoilt)
+        with pytest.raises(ValueError, match="last.pt is no training state or is damaged"):
+            run(fresh(backbone, epochs=1), world, tmp_path)
+    (tmp_path / state.LAST).write_bytes(whole)
+    torch.manual_seed(5)
+    other = backbones.wrap(weights.build_mini(TINY), (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(ValueError, match="another backbone"):
+        run(fresh(other, epochs=1), world, tmp_path)
 
 
 def test_interrupt_inside_the_optimiser_keeps_the_last_whole_checkpoint(backbone, world, tmp_path, monkeypatch):
@@ -204,10 +229,10 @@ def test_full_disk_names_the_file_and_keeps_the_old_checkpoint(backbone, world, 
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save", full)
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="Cannot write the checkpoint .*No space left"):
         run(fresh(backbone, epochs=2), world, tmp_path)
-    assert checkpoint.load(tmp_path / state.LAST, backbone)
+    assert torch.load(tmp_path / state.LAST, weights_only=True)["counters"]["epoch"] == 2
 
 
 def test_losses_that_are_not_finite_stop_the_run(backbone, world):
