@@ -132,7 +132,7 @@ def search():
     from fdp_core.evaluation import report as evaluation
     from fdp_core.regions import system as region_system
     from fdp_core.retrieval import index as retrieval
-    from fdp_core.studies import plots
+    from fdp_core.studies import figures
 
     gallery, queries = datasets.load("mini", "test")
     system = region_system.RegionSystem(checkpoint.load(checkpoint.SHIPPED))
@@ -143,7 +143,7 @@ def search():
         retrieval.Hit(rank, n, report.ids[n], gallery.photos[n].path, report.scores[row, n])
         for rank, n in enumerate(order, 1)
     ]
-    return plots.retrieval_grid(hits, report.texts[row], report.relevant[row, order], columns=SHOWN)
+    return figures.ranked_photographs(hits, report.texts[row], report.relevant[row, order], columns=SHOWN)
 
 
 def main() -> None:

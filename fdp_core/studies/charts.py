@@ -271,18 +271,6 @@ def report_table(reports: Sequence[Any]) -> Any:
     return pd.DataFrame(lines).set_index("system").round(1)
 
 
-def results_table(
-    table: Any, columns: Sequence[str] = ("set", "system", "backbone", "metric", "value", "queries", "images")
-) -> Any:
-    """Return a short DataFrame of records (:func:`fdp_core.evaluation.results.load_all`) to cite them by."""
-    short = table[[*columns, "device", "commit", "dirty", "date"]].copy()
-    short["value"] = short["value"].astype(float).round(1)
-    short["commit"] = [
-        f"{(sha or 'none')[:8]}{'*' if dirty else ''}" for sha, dirty in zip(short["commit"], short["dirty"])
-    ]
-    return short.drop(columns="dirty")
-
-
 def paper_table(comparison: Any) -> Any:
     """Return what :func:`fdp_core.studies.paper.compare_with_paper` gives, rounded, with words for "comparable"."""
     short = comparison.copy()
