@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fdp_core.studies.figure_style import BLACK, BLUE, DASHES, ORANGE, PALETTE, SKY, figure_style
+from fdp_core.studies.figure_style import BLACK, BLUE, DASHES, ORANGE, PALETTE, figure_style
 
 
 def loss_curves(history: Iterable[dict[str, Any]], terms: Sequence[str] | None = None, smooth: int = 1) -> Figure:
@@ -56,84 +56,6 @@ def loss_curves(history: Iterable[dict[str, Any]], terms: Sequence[str] | None =
             ax.set(xlabel="epoch", ylabel="validation mAP, %", xticks=_whole(epochs))
             ax.legend()
     return fig
-
-
-_PRETRAINING = {
-    "spelling_text": "letters, from the text",
-    "spelling_image": "letters, from the crop",
-    "words": "words",
-    "scenes": "whole scenes",
-    "regions": "things in scenes, by their cells",
-}
-
-
-def learning_curves(log: Sequence[dict[str, Any]], recipe: Any, smooth: int = 10) -> Figure:
-    """Draw how the pre-training of a compact CLIP went: the terms of its loss, and the crops that find their word.
-
-    Args:
-        log: its records (:func:`fdp_core.training.state.read_log`): ``step``, and of the terms those that the step has.
-        recipe: its :class:`fdp_core.mini.batches.Recipe`, which says where the phases of the curriculum begin.
-        smooth: length of a running mean, records; it begins anew with each phase, whose terms mean something else.
-
-    Returns:
-        The figure; dotted lines part the phases, letters name them, and the line below spells the letters out.
-
-    Raises:
-        ValueError: there is nothing to draw.
-    """
-    terms = [name for name in _PRETRAINING if any(name in row for row in log)]
-    if not terms:
-        raise ValueError(f"Nothing to draw: the log has none of {', '.join(_PRETRAINING)}.")
-    last = log[-1]["step"]
-    phases = _phases(recipe, last)
-    begins = [begin for begin, _ in phases]
-    right = any("accuracy" in row for row in log)
-    with figure_style():
-        panels = 2 if right else 1
-        fig, axs = plt.subplots(1, panels, figsize=(5 * panels, 3.7), squeeze=False, layout="constrained")
-        for number, name in enumerate(terms):
-            style = {"color": PALETTE[number], "linestyle": DASHES[number], "label": _PRETRAINING[name]}
-            axs[0, 0].plot(*_by_phase(log, name, begins, smooth), **style)
-        axs[0, 0].set(ylabel=f"loss, nats; mean of {smooth} records", ylim=(0, None))
-        axs[0, 0].legend()
-        if right:
-            at, share = _by_phase(log, "accuracy", begins, 1)
-            axs[0, 1].plot(at, 100 * share, ".", markersize=3, color=SKY, label="one step")
-            at, share = _by_phase(log, "accuracy", begins, smooth)
-            axs[0, 1].plot(at, 100 * share, color=BLUE, label=f"mean of {smooth} records")
-            axs[0, 1].set(ylabel="crops whose own word scores best, %", ylim=(0, 100))
-            axs[0, 1].legend(loc="lower right")
-        for ax in axs[0]:
-            ax.set(xlabel="step", xlim=(0, max(last, 1)))
-            for letter, (begin, _), end in zip("ABCDE", phases, [*begins[1:], last]):
-                if begin:
-                    ax.axvline(begin, color="#666666", linestyle=":", linewidth=1)
-                ax.text((begin + end) / 2, 1.01, letter, transform=ax.get_xaxis_transform(), ha="center", va="bottom")
-        fig.supxlabel(";  ".join(f"{letter} {name}" for letter, (_, name) in zip("ABCDE", phases)), fontsize=8)
-    return fig
-
-
-def _phases(recipe: Any, last: int) -> list[tuple[int, str]]:
-    """Return first step and name of each phase of a pre-training that got as far as step ``last``."""
-    found = [
-        (0, "texts alone"),
-        (recipe.text_steps, f"crops of {recipe.crop_height} × {recipe.crop_width} pixels"),
-        (recipe.scenes_from, "whole scenes too"),
-        (recipe.regions_from, "and the things in them, by their cells"),
-        (recipe.late_from, "mostly scenes, learning rate anew"),
-    ]
-    found.sort(key=lambda phase: phase[0])
-    return [phase for phase, after in zip(found, [*found[1:], (last + 1, "")]) if phase[0] < min(after[0], last + 1)]
-
-
-def _by_phase(log: Sequence[dict[str, Any]], name: str, begins: list[int], smooth: int) -> tuple[Any, Any]:
-    """Return steps and running means of one term; not a number, a gap in the curve, ends each phase."""
-    steps, values = [], []
-    for begin, end in zip(begins, [*begins[1:], np.inf]):
-        rows = [row for row in log if name in row and begin <= row["step"] < end]
-        steps += [*(row["step"] for row in rows), end]
-        values += [*_behind(np.array([row[name] for row in rows], float), smooth), np.nan]
-    return np.array(steps, float), np.array(values)
 
 
 def _is_term(key: str, value: Any) -> bool:
