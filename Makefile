@@ -61,7 +61,8 @@ distclean: clean ## remove the environment too
 
 # The stamp is younger than what decides the environment, so that a second `make` starts at once.
 $(INSTALLED): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; say which one: make PYTHON=python3.11")'
+	@[ "$$(uname -sm)" != "Darwin x86_64" ] || { echo "PyTorch has no wheels for Intel Macs: take Linux, or a Mac with Apple silicon."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5) and "Python 3.11.5 or newer is needed, this is " + sys.version.split()[0] + "; say which one: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@if [ -n "$(TORCH_INDEX)" ] && [ "$$(uname -s)" = Linux ]; then \
 	  $(BIN)/python -m pip install --quiet --no-deps --retries 1 --timeout 15 --index-url "$(TORCH_INDEX)" \

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
+OLDEST = "3.11.5"  # the oldest Python that the pins take; soupsieve decides
 # what the chapters, the library and the tests import by name
 DIRECT = """
 torch torchvision open_clip_torch opencv-python-headless scikit-learn scipy matplotlib seaborn pandas
@@ -52,9 +54,17 @@ def test_conda_has_the_same_pins():
 
 
 def test_conda_takes_the_python_that_the_package_wants():
-    version = next(entry for entry in conda() if str(entry).startswith("python=")).split("=")[1]
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert f'requires-python = ">={version}"' in project
+    version = next(entry for entry in conda() if str(entry).startswith("python>=")).split(",")[0].removeprefix("python>=")
+    assert version == OLDEST
+    project, makefile = ((ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "Makefile"))
+    assert f'requires-python = ">={OLDEST}"' in project and f"Python {OLDEST} or newer" in makefile
+    assert str(tuple(map(int, OLDEST.split(".")))) in makefile
+    assert f"Python {OLDEST} or newer" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(read("requirements.txt")))
+def test_every_pin_takes_the_oldest_python(name):
+    assert OLDEST in SpecifierSet(metadata.metadata(name).get("Requires-Python") or "")
 
 
 @pytest.mark.parametrize("name", DIRECT)
@@ -100,4 +110,4 @@ def test_this_environment_is_the_pinned_one():
         if have != version:
             wrong[name] = f"{have} instead of {version}"
     assert not wrong, f"{wrong}; run `make test`"
-    assert sys.version_info >= (3, 11)
+    assert sys.version_info >= tuple(map(int, OLDEST.split(".")))
