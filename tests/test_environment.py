@@ -54,7 +54,9 @@ def test_conda_has_the_same_pins():
 
 
 def test_conda_takes_the_python_that_the_package_wants():
-    version = next(entry for entry in conda() if str(entry).startswith("python>=")).split(",")[0].removeprefix("python>=")
+    version = (
+        next(entry for entry in conda() if str(entry).startswith("python>=")).split(",")[0].removeprefix("python>=")
+    )
     assert version == OLDEST
     project, makefile = ((ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "Makefile"))
     assert f'requires-python = ">={OLDEST}"' in project and f"Python {OLDEST} or newer" in makefile
