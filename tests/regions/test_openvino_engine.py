@@ -37,6 +37,21 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
+@pytest.mark.parametrize("which", ["finder", "reader"])
+def test_the_move_to_the_cpu_leaves_the_model_where_it_is(parts, monkeypatch, which):
+    backbone, some = parts
+    trunk = fast_trunk.FastTrunk(backbone.clip)
+    monkeypatch.setattr(torch.nn.Module, "cpu", lambda module: module.to("meta"))  # a move that shows on this machine
+    if which == "finder":
+        network = networks.Finder(backbone, trunk, some)
+    else:
+        network = networks.Reader(backbone, trunk, (32, 64))
+    moved = openvino._on_cpu(network)
+    assert {p.device.type for p in moved.parameters()} == {"meta"}
+    for module in (backbone, some, network):
+        assert {p.device.type for p in module.parameters()} == {"cpu"}
+
+
 @pytest.mark.parametrize("missing", ["openvino", "nncf"])
 def test_what_is_missing_is_named_with_its_remedy(parts, monkeypatch, missing):
     real = importlib.util.find_spec

@@ -51,7 +51,8 @@ def test_good_values_pass(values):
         ({"seed": True}, "expected int"),
         ({"seed": 1.5}, "expected int"),
         ({"fast": 1}, "expected bool"),
-        ({"folder": 3}, r"expected str \| None"),
+        ({"folder": True}, r"expected str \| None\. papermill's -r passes a text as it is: -r folder True"),
+        ({"dataset": None}, "expected str"),
     ],
 )
 def test_bad_values_say_what_is_wrong(values, message):
@@ -65,6 +66,15 @@ def test_never_another_error(values):
         parameters.validate(values, KNOWN)
     except parameters.BadParameter as error:
         assert "expected" in str(error)
+
+
+@pytest.mark.parametrize("value, text", [(2024, "2024"), (1.5, "1.5"), (-3, "-3"), ("2024", None)])
+@pytest.mark.parametrize("name", ["folder", "dataset"])
+def test_a_number_given_for_a_text_becomes_the_text(capsys, name, value, text):
+    variables = {name: value}
+    parameters.check(["", CELL, f"# Parameters\n{name} = {value!r}\n"], variables)
+    assert variables == {name: text or value}
+    assert ("-r" in capsys.readouterr().out) == (text is not None)
 
 
 def test_history_without_papermill_passes():
