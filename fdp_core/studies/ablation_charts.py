@@ -34,13 +34,12 @@ def found_in(
     Returns:
         Name of the set -> difference.
     """
-    keys = [(key, "learned") if isinstance(key, str) else key for key in (row, reference)]
     having = {}
     for name, runs in sets.items():
-        records = [record for key in keys for record in runs.get(key, {}).values()]
-        inside = group is None or all("1" in record["members"].get(group, "") for record in records)
-        if all(key in runs for key in keys) and inside and all(record[what] for record in records):
-            having[name] = compare(runs, *keys, what, group)
+        try:
+            having[name] = compare(runs, row, reference, what, group)
+        except (KeyError, ValueError):  # not run there, or no query of the group has a value
+            continue
     return having
 
 

@@ -1,33 +1,39 @@
-"""One run of the ablation grid: train a row from cached features, measure it on several sets, make one record for each.
+"""Runs of the ablation grid: train a row from cached features, measure it on several sets, make one record for each.
 
-The long command that runs all of them is ``benchmarks/ablations.py``.
+    FDP_DATA=... python -m fdp_core.studies.ablation_runs --sets mini,svt --seeds 0,1,2
+
+runs all rows, one line a run in book/results/ablations.jsonl, and goes on where it was interrupted: a run of the same
+switches, seed, weights and photographs that has its record is not repeated. The rows of the parts that the paper names
+come first, for all seeds, then what costs more, then the finer switches. Test sets are measured here; nothing is chosen
+by them.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import time
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from fdp_core import distract, prompt, words
+from fdp_core import backbones, datasets, distract, prompt, words
 from fdp_core.config import Config
-from fdp_core.evaluation import metrics, results
+from fdp_core.datasets import Gallery, Queries
+from fdp_core.evaluation import metrics, provenance, results
 from fdp_core.evaluation.report import evaluate, kind_groups
 from fdp_core.model import FDP
 from fdp_core.retrieval import geometry
 from fdp_core.retrieval.features import FeatureStore, trunk_features
+from fdp_core.studies import ablation_grid
 from fdp_core.studies.ablation_grid import FULL, REPLACED, Row, config_hash, identity_of
 from fdp_core.training import loop, samples
-
-# What the ablations measure: photographs behind another text map, and words told apart from words that look alike.
 
 MAPS = ("annotated", "shuffled", "even")  # text maps that take the place of the localiser's, at test time only
 _SURE = 20.0  # a text logit with σ = 1 in float32: no cell is held back
@@ -57,7 +63,7 @@ def vectors(model: FDP, store: FeatureStore, maps: np.ndarray | None = None, bat
 
 
 @torch.inference_mode()
-def text_maps(how: str, model: FDP, gallery: Any, store: FeatureStore, seed: int = 0) -> np.ndarray:
+def text_maps(how: str, model: FDP, gallery: Gallery, store: FeatureStore, seed: int = 0) -> np.ndarray:
     """Make text maps for the experiment "an accurate localiser against a random one".
 
     Args:
@@ -157,19 +163,28 @@ def map_quality(maps: np.ndarray, annotated: np.ndarray) -> dict[str, float] | N
     return {"mean": float(areas.mean()), "from": low, "to": high}
 
 
+class TextEncoder(Protocol):
+    """What encodes queries: an :class:`fdp_core.model.FDP`."""
+
+    def encode_queries(self, texts: list[str]) -> torch.Tensor:
+        """Encode Q texts: float [Q, D], unit norm."""
+
+
 @torch.inference_mode()
-def told_apart(model: FDP, encoded: np.ndarray, gallery: Any, queries: Any, candidates: int = 5) -> np.ndarray:
-    """Measure whether a photograph is nearer to its word than to words that look alike.
+def preferred_word(
+    model: TextEncoder, encoded: np.ndarray, gallery: Gallery, queries: Queries, candidates: int = 5
+) -> np.ndarray:
+    """Measure whether a photograph is nearer to its word than to words of a small edit distance.
 
     Args:
         model: encodes the words.
-        encoded: [N, D], the photographs; NaN rows count as wrong.
-        gallery: their words are no distractors of one another.
+        encoded: float [N, D], the photographs; NaN rows count as wrong.
+        gallery: N photographs; their words are no distractors of one another.
         queries: Q texts and their [Q, N] relevance.
         candidates: the word itself and at most so many less one of the nearest words of the lexicon.
 
     Returns:
-        [Q] float, the share of a query's photographs that prefer it to all its distractors; NaN without distractors.
+        float [Q], the share of a query's photographs that prefer it to all its distractors; NaN without distractors.
 
     Source: method.md, section 8, first experiment (3).
     """
@@ -189,19 +204,17 @@ def told_apart(model: FDP, encoded: np.ndarray, gallery: Any, queries: Any, cand
 class Encoded:
     """A gallery that is encoded already, as a system for :func:`fdp_core.evaluation.report.evaluate`."""
 
-    def __init__(self, name: str, rows: np.ndarray, model: FDP) -> None:
-        self.name, self.rows, self.model = name, rows, model
+    def __init__(self, rows: np.ndarray, model: FDP) -> None:
+        self.name, self.rows, self.model = "FDP", rows, model
 
-    def encode_gallery(self, gallery: Any) -> np.ndarray:
+    def encode_gallery(self, gallery: Gallery) -> np.ndarray:
+        """Return the vectors [N, D]."""
         return self.rows
 
     def encode_queries(self, texts: list[str]) -> np.ndarray:
+        """Encode Q texts: float [Q, D], unit norm."""
         with torch.inference_mode():
             return self.model.encode_queries(texts).cpu().numpy()
-
-
-_TELLING = ("everything", "training", "distracted queries")
-_LOOKING = ("everything", "localiser")
 
 
 @dataclass
@@ -209,23 +222,23 @@ class Lab:
     """What all runs share: backbone, training photographs, the sets to measure on, caches.
 
     Attributes:
-        backbone: a frozen :class:`fdp_core.backbones.Backbone`.
+        backbone: frozen.
         lessons: training galleries.
         sets: name -> (gallery, queries).
         cache_dir: folder of the trunk's features; None keeps them in memory.
         progress: show progress bars.
     """
 
-    backbone: Any
-    lessons: Sequence[Any]
-    sets: dict[str, tuple[Any, Any]]
+    backbone: backbones.Backbone
+    lessons: Sequence[Gallery]
+    sets: dict[str, tuple[Gallery, Queries]]
     cache_dir: Path | None = None
     progress: bool = False
     _stores: dict[Any, FeatureStore] = field(default_factory=dict)
     _starts: dict[Any, dict[str, Any]] = field(default_factory=dict)
     _kinds: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def store(self, gallery: Any, settings: Config) -> FeatureStore:
+    def store(self, gallery: Gallery, settings: Config) -> FeatureStore:
         """Return the trunk's features of a gallery at the settings' size and fit."""
         key = (gallery.name, gallery.split, settings.image_size, settings.fit)
         if key not in self._stores:
@@ -254,7 +267,7 @@ class Lab:
         return {"backbone": self.backbone.name, "weights_hash": weights, "train_set": told, "train_hash": digest[:16]}
 
 
-def trained(lab: Lab, settings: Config) -> tuple[FDP, Any]:
+def train(lab: Lab, settings: Config) -> tuple[FDP, loop.History | None]:
     """Train one model; it is, to the bit, what :func:`fdp_core.training.loop.train` gives.
 
     Args:
@@ -287,22 +300,37 @@ def trained(lab: Lab, settings: Config) -> tuple[FDP, Any]:
     return model, history
 
 
+_SIMILAR = ("everything", "training", "distracted queries")  # parts whose rows are asked about similar words
+_MAP = ("everything", "localiser")  # parts whose rows tell the quality of their text map
+
+
 def measure(lab: Lab, model: FDP, name: str, part: str = "everything", text_map: str = "learned") -> dict[str, Any]:
-    """Measure a model on one set: ``mAP`` and groups in per cent, each query's AP in per mille; words told apart and
-    the quality of the text map only for rows about those parts, since they cost as much again."""
+    """Measure a model on one set.
+
+    Args:
+        lab: what all runs share.
+        model: in eval mode.
+        name: of the set.
+        part: of the row; similar words and the quality of the text map are measured only for rows about those parts.
+        text_map: "learned" or one of :data:`MAPS`.
+
+    Returns:
+        The fields of a record: ``mAP`` and groups in per cent; ``ap`` and ``told_apart`` (:func:`preferred_word`) in
+        per mille, one a query; ``map_auc`` of :func:`map_quality`.
+    """
     gallery, queries = lab.sets[name]
     store = lab.store(gallery, model.config)
     maps = None if text_map == "learned" else text_maps(text_map, model, gallery, store, model.config.seed)
     encoded = vectors(model, store, maps)
-    report = evaluate(Encoded(text_map, encoded, model), gallery, queries, kinds=lab.kinds(name))
-    apart, quality = None, None
-    if part in _TELLING and text_map == "learned":
-        apart = told_apart(model, encoded, gallery, queries)
-        apart = [None if np.isnan(value) else round(1000 * float(value)) for value in apart]
-    looks = model.config.shift == "replace" or part in _LOOKING and model.config.shift != "off"
-    if looks and any(photo.words for photo in gallery.photos):
-        looked = text_maps("learned", model, gallery, store) if maps is None else maps
-        quality = map_quality(looked, text_maps("annotated", model, gallery, store))
+    report = evaluate(Encoded(encoded, model), gallery, queries, kinds=lab.kinds(name))
+    shares, quality = None, None
+    if part in _SIMILAR and text_map == "learned":
+        shares = preferred_word(model, encoded, gallery, queries)
+        shares = [None if np.isnan(value) else round(1000 * float(value)) for value in shares]
+    judged = model.config.shift == "replace" or part in _MAP and model.config.shift != "off"
+    if judged and any(photo.words for photo in gallery.photos):
+        given = text_maps("learned", model, gallery, store) if maps is None else maps
+        quality = map_quality(given, text_maps("annotated", model, gallery, store))
     members = dict(queries.groups) or kind_groups(lab.kinds(name))
     return {
         "set": gallery.name,
@@ -315,7 +343,7 @@ def measure(lab: Lab, model: FDP, name: str, part: str = "everything", text_map:
         "groups": {group: 100 * value["mean"] for group, value in report.groups.items()},
         "members": {group: "".join("01"[int(on)] for on in member) for group, member in members.items()},
         "ap": [round(1000 * float(value)) for value in report.ap],
-        "told_apart": apart,
+        "told_apart": shares,
     }
 
 
@@ -326,10 +354,12 @@ def identity(lab: Lab, settings: Config, name: str, text_map: str = "learned") -
     return (config_hash(settings), facts["weights_hash"], facts["train_hash"], *where)
 
 
-def maps_of(row: Row) -> tuple[str, ...]:
-    """Return the text maps that a row is measured with: the full model, and the shift that leaves all to the map, with
-    all of them, others with their own."""
-    return ("learned", *MAPS) if row.name in (FULL, REPLACED) else ("learned",)
+def maps_of(row: Row, gallery: Gallery) -> tuple[str, ...]:
+    """Return the text maps that a row is measured with: its own, and for the full model and ``shift replace`` all."""
+    if row.name not in (FULL, REPLACED):
+        return ("learned",)
+    outlined = any(photo.words for photo in gallery.photos)
+    return ("learned", *(how for how in MAPS if outlined or how != "annotated"))
 
 
 def run(lab: Lab, row: Row, seed: int = 0, known: Iterable[dict[str, Any]] = (), **recipe: Any) -> list[dict[str, Any]]:
@@ -347,12 +377,12 @@ def run(lab: Lab, row: Row, seed: int = 0, known: Iterable[dict[str, Any]] = (),
     """
     settings = row.config(seed, **recipe)
     have = {identity_of(record) for record in known}
-    wanted = [(name, how) for name in lab.sets for how in maps_of(row)]
+    wanted = [(name, how) for name, (gallery, _) in lab.sets.items() for how in maps_of(row, gallery)]
     wanted = [(name, how) for name, how in wanted if identity(lab, settings, name, how) not in have]
     if not wanted:
         return []
     begin = time.process_time()
-    model, history = trained(lab, settings)
+    model, history = train(lab, settings)
     spent = time.process_time() - begin
     scale = float(model.shift.scale.detach()) if settings.shift != "off" else None
     held_out = [100 * line["validation_map"] for line in history.epochs if line["validation_map"]] if history else []
@@ -369,3 +399,49 @@ def run(lab: Lab, row: Row, seed: int = 0, known: Iterable[dict[str, Any]] = (),
         **results.circumstances(lab.backbone.device),
     }
     return [{**common, **measure(lab, model, name, row.part, how)} for name, how in wanted]
+
+
+def main() -> None:
+    """Run what has no record yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", default="mini,svt", help="where to measure, by comma")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--rows", default="", help="names of rows, by comma; all by default")
+    parser.add_argument("--tiers", default="1,2,3")
+    parser.add_argument("--train-set", default="mini_train")
+    parser.add_argument("--backbone", default="mini")
+    parser.add_argument("--epochs", type=int, default=ablation_grid.RECIPE["epochs"])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's own choice")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    names = [name.strip() for name in args.rows.split(",") if name.strip()]
+    rows = ablation_grid.named(names) if names else list(ablation_grid.GRID)
+    recipe = {} if args.epochs == ablation_grid.RECIPE["epochs"] else {"epochs": args.epochs}
+    lab = Lab(
+        backbones.load(args.backbone, device=args.device),
+        [datasets.load(name.strip(), "train")[0] for name in args.train_set.split("+")],
+        {name.strip(): datasets.load(name.strip(), "test") for name in args.sets.split(",")},
+        provenance.cache_folder("features"),
+    )
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    todo = [
+        (row, seed)
+        for tier in sorted(int(tier) for tier in args.tiers.split(","))
+        for seed in seeds
+        for row in rows
+        if row.tier == tier and (row.config(seed, **recipe).epochs or seed == seeds[0])  # untrained: nothing is random
+    ]
+    for number, (row, seed) in enumerate(todo, 1):
+        begin = time.process_time()
+        new = run(lab, row, seed, ablation_grid.load(), **recipe)
+        if new:
+            ablation_grid.keep(new)
+        told = "".join(f", {r['set']} {r['mAP']:.1f}" for r in new if r["map"] == "learned") or ": has its records"
+        spent = time.process_time() - begin
+        print(f"{number}/{len(todo)} {row.name}, seed {seed}{told}; {spent:.0f} s of CPU", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fdp_core import config
 from fdp_core.datasets import Gallery, Photo, Queries, Word
-from fdp_core.studies import ablation_grid, ablation_runs
+from fdp_core.studies import ablation_charts, ablation_grid, ablation_runs
 from fdp_core.studies.ablation_grid import BARE, FULL, ZERO
 from fdp_core.training import loop
 
@@ -93,7 +93,7 @@ def test_recipe_never_trains_zero_shot():
 
 def test_zero_shot_row_is_clip_as_it_is(lab):
     settings = row(ZERO).config(**SMALL)
-    model, history = ablation_runs.trained(lab, settings)
+    model, history = ablation_runs.train(lab, settings)
     store = lab.store(lab.sets["toy"][0], settings)
     with torch.inference_mode():
         theirs = torch.nn.functional.normalize(lab.backbone.zero_shot(store.batch(slice(None))), dim=-1)
@@ -105,7 +105,7 @@ def test_zero_shot_row_is_clip_as_it_is(lab):
 def test_shared_neutral_contexts_change_nothing(lab, name):
     settings = row(name).config(1, **SMALL)
     for _ in range(2):  # the second time the contexts come from the first
-        model, _ = ablation_runs.trained(lab, settings)
+        model, _ = ablation_runs.train(lab, settings)
         plain = lab.model(settings)
         stores = [lab.store(lesson, settings) for lesson in lab.lessons]
         loop.train(plain, lab.lessons, settings, progress=False, stores=stores)
@@ -126,6 +126,21 @@ def test_a_run_is_recorded_once_and_kept_whole(lab, tmp_path):
     assert len(again) == 4 and [r["mAP"] for r in again if r["map"] == "learned"] == [1.0]
     assert not [line for line in path.read_text().splitlines() if "/tmp" in line]
     json.dumps(first, allow_nan=False)
+
+
+def test_one_photograph_without_polygons_and_one_query_go_through(lab, tmp_path):
+    photo = dataclasses.replace(photographs(tmp_path, "lone", 1).photos[0], words=())
+    gallery = Gallery("lone", "test", (photo,), "manifest of one", True)
+    queries = Queries(("zqxzqxzqx",), np.array([[True]]), "by hand")
+    small = ablation_runs.Lab(lab.backbone, lab.lessons, {"lone": (gallery, queries)})
+    records = [r for name in (FULL, "distracted off") for r in ablation_runs.run(small, row(name), 0, **SMALL)]
+    assert [r["map"] for r in records] == ["learned", "shuffled", "even", "learned"], "no annotated map without words"
+    assert all(r["mAP"] == 100 and r["map_auc"] is None for r in records)
+    facts = lab.facts()
+    found = {"lone": ablation_grid.select(records, "lone", facts["weights_hash"], facts["train_set"], **SMALL)}
+    assert ablation_charts.found_in(found, "distracted off", FULL)["lone"].verdict == "not told apart"
+    assert ablation_charts.found_in(found, "distracted off", FULL, "told_apart") == {}, "no word is like zqxzqxzqx"
+    assert ablation_charts.found_in(found, "probe off", FULL) == {}, "not run"
 
 
 def test_a_run_is_the_same_twice(lab):
@@ -156,7 +171,7 @@ def test_text_maps_are_what_they_say(lab):
     assert np.ptp(maps["even"]) == 0 and maps["annotated"][0, 0, 0] > maps["annotated"][0, -1, 0]
     own = ablation_runs.vectors(model, store)
     np.testing.assert_allclose(ablation_runs.vectors(model, store, maps["learned"]), own, atol=1e-6)
-    off = ablation_runs.trained(lab, row("shift off").config(**{**SMALL, "epochs": 0}))[0]
+    off = ablation_runs.train(lab, row("shift off").config(**{**SMALL, "epochs": 0}))[0]
     np.testing.assert_allclose(
         ablation_runs.vectors(model, store, maps["even"]), ablation_runs.vectors(off, store), atol=1e-5
     )
@@ -173,8 +188,8 @@ def test_annotated_map_needs_polygons(lab):
 
 
 def test_released_order_is_tested_one_by_one(lab):
-    mixed = ablation_runs.trained(lab, row("shift, released order").config(**{**SMALL, "epochs": 0}))[0]
-    model = ablation_runs.trained(lab, row(FULL).config(**{**SMALL, "epochs": 0}))[0]
+    mixed = ablation_runs.train(lab, row("shift, released order").config(**{**SMALL, "epochs": 0}))[0]
+    model = ablation_runs.train(lab, row(FULL).config(**{**SMALL, "epochs": 0}))[0]
     store = lab.store(lab.sets["toy"][0], model.config)
     np.testing.assert_allclose(ablation_runs.vectors(mixed, store), ablation_runs.vectors(model, store), atol=1e-5)
 
@@ -207,7 +222,7 @@ class Oracle:
         ).float()
 
 
-def test_told_apart_by_hand():
+def test_preferred_words_by_hand():
     photos = tuple(Photo(f"{n}", None, ()) for n in range(3))
     gallery = Gallery("toy", "test", photos, "", True)
     relevant = np.array([[True, True, False], [False, False, True], [True, False, False]])
@@ -215,10 +230,10 @@ def test_told_apart_by_hand():
     model = Oracle(queries.texts)
     encoded = np.zeros((3, 4000), np.float32)
     encoded[0, 0] = encoded[2, 1] = 1  # photograph 0 says coffee, 2 hotel; 1 says nothing
-    share = ablation_runs.told_apart(model, encoded, gallery, queries)
+    share = ablation_runs.preferred_word(model, encoded, gallery, queries)
     assert share[0] == 0.5 and share[1] == 1.0 and np.isnan(share[2]), "no word is like zqxzqxzqx"
     encoded[2] = np.nan
-    assert ablation_runs.told_apart(model, encoded, gallery, queries)[1] == 0
+    assert ablation_runs.preferred_word(model, encoded, gallery, queries)[1] == 0
 
 
 # differences
