@@ -73,8 +73,7 @@ def searched_heights(gallery: Gallery, queries: Queries, size: int, fit: str = "
     """Measure the tallest word of each right photograph that is the query.
 
     Args:
-        gallery: N photographs with words and polygons.
-        queries: Q queries over them.
+        gallery: N photographs with words and polygons. queries: Q queries over them.
         size: side of the square input, pixels.
         fit: see :func:`fdp_core.retrieval.geometry.plan_fit`.
 
@@ -135,10 +134,8 @@ def by_height(
 
     Returns:
         DataFrame, one row a bin that holds pairs: ``height`` (its name), ``low``, ``high`` (pixels), ``queries``,
-        ``pairs`` (query, right photograph), ``mAP``, ``from``, ``to``
-        (95 % interval over queries), ``chance`` (expected of a random order)
-        and ``outranked`` (mean over pairs); the last five in %,
-        ``outranked`` NaN where no photograph is wrong.
+        ``pairs`` (query, right photograph), ``mAP``, ``from``, ``to`` (95 % interval over queries), ``chance`` (of a
+        random order) and ``outranked`` (mean over pairs, NaN where no photograph is wrong); the last five in %.
 
     Raises:
         ValueError: the edges do not rise.
@@ -283,8 +280,7 @@ def picture_masks(gallery: Gallery, queries: Queries) -> dict[str, np.ndarray]:
     """Sort the photographs of each query that names a picture of the set.
 
     Args:
-        gallery: N photographs; ``photo.pictures`` names what a rendered set shows without words.
-        queries: Q queries over them.
+        gallery: N photographs; ``photo.pictures`` names what a rendered set shows without words. queries: Q over them.
 
     Returns:
         ``sign``: right, and no such picture in it; ``picture``: it shows the thing, and the word stands nowhere, not

@@ -15,8 +15,6 @@ from fdp_core.retrieval import geometry
 from fdp_core.studies.attention_study import PoolStudy
 from fdp_core.words import is_legible
 
-_ROUNDS = 2000
-
 
 def point_auc(values: np.ndarray, text: np.ndarray, beside: np.ndarray | None = None) -> tuple[float, float]:
     """Compare a map with where text is: AUC and average precision over points of the photograph.
@@ -108,16 +106,14 @@ def annotated(study: PoolStudy, like: Tensor) -> Tensor:
 
 
 def ratio_interval(
-    part: np.ndarray, whole: np.ndarray, level: float = 0.95, rounds: int = _ROUNDS, seed: int = 0
+    part: np.ndarray, whole: np.ndarray, rounds: int = 2000, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Estimate the ratio of two sums over photographs and its interval, drawing the photographs again with replacement.
+    """Estimate the ratio of two sums over photographs, with a 95 % interval from drawing the photographs again.
 
     Args:
         part: float [N] or [N, K], such as the attention on text, or a difference of two.
         whole: float [N] > 0, such as the area of text.
-        level: share of the drawn ratios inside the interval, between 0 and 1.
-        rounds: number of draws.
-        seed: of the draws.
+        rounds: number of draws. seed: of the draws.
 
     Returns:
         (ratio, low, high), float [] or [K] each.
@@ -133,7 +129,7 @@ def ratio_interval(
     times = np.stack([np.bincount(draw, minlength=count) for draw in draws]).astype(np.float64)
     times = times[times @ whole > 0]
     below = (times @ whole)[:, None] if part.ndim == 2 else times @ whole
-    low, high = np.quantile(times @ part / below, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(times @ part / below, [0.025, 0.975], axis=0)
     return part.sum(axis=0) / whole.sum(), low, high
 
 
@@ -175,10 +171,8 @@ def attention_by_height(words: WordCells, edges: Sequence[float], weights: np.nd
     """Return the attention on the words of each group over their area, with intervals over photographs: float [K] each.
 
     Args:
-        words: as above.
-        edges: limits of the groups, pixels.
+        words: as above. edges: limits of the groups, pixels. seed: of the bootstrap.
         weights: attention [N, H, L]; the mean over heads counts, among the cells.
-        seed: of the bootstrap.
 
     Returns:
         (ratio, low, high); 1 is what attention that does not look gets; NaN for a group without words.
@@ -195,11 +189,8 @@ def auc_by_height(
     """Return how well a text map tells the words of each group from places without text: AUC with intervals, [K] each.
 
     Args:
-        study: N photographs.
-        words: as above.
-        edges: limits of the groups, pixels.
-        maps: float [N, G, G].
-        seed: of the bootstrap.
+        study: N photographs. words: as above. edges: limits of the groups, pixels.
+        maps: float [N, G, G]. seed: of the bootstrap.
     """
     flat = np.asarray(maps).reshape(len(study.text), -1)
     found = np.full(len(words.owner), np.nan)
