@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,11 +17,11 @@ from PIL import Image
 
 from fdp_core.datasets.images import CorruptImage, open_image
 from fdp_core.datasets.protocol import WORD_PROTOCOL, photo_tokens, tokens
-from fdp_core.datasets.types import Gallery, Photo
+from fdp_core.datasets.types import Gallery, Photo, Queries, Word
 from fdp_core.evaluation import metrics
 from fdp_core.retrieval.vectors import VectorSets
 
-# In heights of the letters: how far apart two words of one line may stand, how far out of line, how unequal in height.
+# In heights of the letters: the widest gap between two words of one line, how far out of line, how unequal in height.
 GAP, OUT_OF_LINE, UNEQUAL = 1.2, 0.5, 1.8
 WALL = "on the wall"
 SIDES = {"on the left": (0, 0), "on the right": (0, 1), "at the top": (1, 0), "at the bottom": (1, 1)}  # axis, half
@@ -60,12 +59,12 @@ class Composed:
         return Composed(self.texts + other.texts, self.parts + other.parts, *arrays)
 
 
-def phrases(gallery: Any, queries: Any) -> Composed:
+def phrases(gallery: Gallery, queries: Queries) -> Composed:
     """Take a set's phrases: those that it names so, else its queries of two words and more, else pairs of neighbours.
 
     Args:
-        gallery: N photographs (:class:`fdp_core.datasets.Gallery`).
-        queries: the set's own (:class:`fdp_core.datasets.Queries`).
+        gallery: N photographs.
+        queries: the set's own.
 
     Returns:
         Phrases in their order. Decoys are photographs with at least one of the words; none where the set annotates
@@ -101,7 +100,7 @@ def phrases(gallery: Any, queries: Any) -> Composed:
     return Composed(tuple(texts), parts, np.full(len(texts), "phrase"), relevant, shares & ~relevant)
 
 
-def neighbours(photo: Any) -> Iterator[tuple[int, int]]:
+def neighbours(photo: Photo) -> Iterator[tuple[int, int]]:
     """Give pairs of word numbers (a, b) where the legible word b is the next one on a's line, straight or bent."""
     edges = {n: _edges(word.polygon) for n, word in _legible(photo)}
     for a, (_, (end, side)) in edges.items():
@@ -123,8 +122,8 @@ def _edges(polygon: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return [((top + bottom) / 2, bottom - top) for top, bottom in corners]
 
 
-def find(photo: Any, parts: Sequence[str]) -> list[tuple[int, ...]]:
-    """Find where a phrase stands on one line: for each place the numbers of its words, in order."""
+def find_phrase(photo: Photo, parts: Sequence[str]) -> list[tuple[int, ...]]:
+    """Find where a phrase stands on one line: the numbers of its words, in order, once for each occurrence."""
     after, runs = dict(neighbours(photo)), []
     for start, _ in _legible(photo):
         run = [start]
@@ -135,7 +134,7 @@ def find(photo: Any, parts: Sequence[str]) -> list[tuple[int, ...]]:
     return runs
 
 
-def attributes(gallery: Any, least: int = 3) -> Composed:
+def attributes(gallery: Gallery, least: int = 3) -> Composed:
     """Make queries of a word and its attribute: the colour of its board, its half of the photograph, its surface.
 
     Args:
@@ -181,7 +180,7 @@ def _sentence(kind: str, said: str, attribute: str) -> str:
     return f"{said} {attribute}" if after else f"{attribute} that says {said}"
 
 
-def _attributes(word: Any, size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:
+def _attributes(word: Word, size: tuple[int, int] | None) -> Iterator[tuple[str, str]]:
     """Give (kind, attribute as a text) of a word in a photograph of ``size`` (width, height; None: it is unknown)."""
     if word.colour:  # "none" are letters without a board
         yield "surface", WALL if word.colour == "none" else "a sign"
@@ -194,15 +193,15 @@ def _attributes(word: Any, size: tuple[int, int] | None) -> Iterator[tuple[str, 
                 yield "position", text
 
 
-def _legible(photo: Any) -> Iterator[tuple[int, Any]]:
+def _legible(photo: Photo) -> Iterator[tuple[int, Word]]:
     return ((n, word) for n, word in enumerate(photo.words) if len(tokens(word, WORD_PROTOCOL)) == 1)
 
 
-def _said(photo: Any, number: int) -> str:
+def _said(photo: Photo, number: int) -> str:
     return tokens(photo.words[number], WORD_PROTOCOL)[0]
 
 
-def _size(photo: Any) -> tuple[int, int] | None:
+def _size(photo: Photo) -> tuple[int, int] | None:
     try:
         return open_image(photo.path).size
     except CorruptImage as error:
@@ -210,32 +209,32 @@ def _size(photo: Any) -> tuple[int, int] | None:
         return None
 
 
-# Pairs of photographs with the same words: as a phrase in one, apart in the other. All else is equal to the pixel.
+# Phrase pairs: two photographs with the same words, as a phrase in one and separated in the other.
 
-MARGIN = 0.15  # heights of a word: what is cut out around its letters; words of one line stand further apart
+MARGIN = 0.15  # heights of a word: what is cut out around its letters; words of one line stand at a greater distance
 LINES = 2.0  # heights: so much higher or lower than the others a word is put, so that no line holds two
-_HOSTS, _TRIES = 12, 60  # photographs and places tried before a phrase is given up
+_HOSTS, _TRIES = 12, 60  # photographs and positions tried before a phrase is given up
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two photographs, uint8 [h, w, 3] each, that hold the words of ``phrase``: ``together`` and ``apart``."""
+    """Two photographs, uint8 [h, w, 3] each, that hold the words of ``phrase``: ``together`` and ``separated``."""
 
     phrase: str
     together: np.ndarray
-    apart: np.ndarray
+    separated: np.ndarray
 
 
-def make(gallery: Any, composed: Composed, count: int, seed: int = 0) -> list[Pair]:
-    """Cut phrases out of photographs and paste their words into others, on free places: once as they stood, once apart.
+def phrase_pairs(gallery: Gallery, composed: Composed, count: int, seed: int = 0) -> list[Pair]:
+    """Cut phrases out of photographs and paste their words into others: once as they stood, once on different lines.
 
-    Free is a place without words; where pictures are, nobody tells.
+    Words are pasted only where the other photograph has none. Where its pictures are is not known.
 
     Args:
         gallery: N photographs with words and polygons.
         composed: phrases over it (:func:`fdp_core.studies.phrases.phrases`).
         count: pairs in all, dealt evenly to the phrases; fewer than phrases leave some out, evenly.
-        seed: of sources, hosts and places.
+        seed: of sources, hosts and positions.
 
     Returns:
         Pairs in the order of the phrases; fewer where a phrase stands on no line or finds no room.
@@ -249,7 +248,7 @@ def make(gallery: Any, composed: Composed, count: int, seed: int = 0) -> list[Pa
     for number, row in enumerate(rows):
         rng, parts = np.random.default_rng([seed, number]), composed.parts[row]
         columns = np.flatnonzero(composed.relevant[row])
-        sources = [(gallery.photos[n], run) for n in columns for run in find(gallery.photos[n], parts)]
+        sources = [(gallery.photos[n], run) for n in columns for run in find_phrase(gallery.photos[n], parts)]
         hosts = [photo for photo, words in zip(gallery.photos, held) if not words & set(parts)]
         if not (sources and hosts):
             continue
@@ -276,7 +275,7 @@ def _cut_out(image: np.ndarray, polygons: Sequence[np.ndarray]) -> list[tuple[np
 
 
 def _paste(rng: np.random.Generator, host: Photo, pieces: list) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return (together, apart), or None where the host has no room for the words."""
+    """Return (together, separated), or None where the host has no room for the words."""
     image = np.asarray(open_image(host.path))
     taken = np.zeros(image.shape[:2], bool)
     for word in host.words:
@@ -290,12 +289,12 @@ def _paste(rng: np.random.Generator, host: Photo, pieces: list) -> tuple[np.ndar
     if (room < 0).any():
         return None
     for _ in range(_TRIES):
-        places = corners - low + rng.integers(0, room + 1)
-        if not any(_covered(taken, place, size) for place, size in zip(places, sizes)):
+        positions = corners - low + rng.integers(0, room + 1)
+        if not any(_covered(taken, at, size) for at, size in zip(positions, sizes)):
             break
     else:
         return None
-    spread = places.copy()
+    spread = positions.copy()
     for n in rng.permutation(len(pieces))[1:]:  # one word stays where it is
         others = np.delete(np.arange(len(pieces)), n)
         for _ in range(_TRIES):
@@ -306,21 +305,21 @@ def _paste(rng: np.random.Generator, host: Photo, pieces: list) -> tuple[np.ndar
                 break
         else:
             return None
-    return _with(image, pieces, places), _with(image, pieces, spread)
+    return _with(image, pieces, positions), _with(image, pieces, spread)
 
 
-def _covered(taken: np.ndarray, place: np.ndarray, size: np.ndarray) -> bool:
-    return bool(taken[place[1] : place[1] + size[1], place[0] : place[0] + size[0]].any())
+def _covered(taken: np.ndarray, at: np.ndarray, size: np.ndarray) -> bool:
+    return bool(taken[at[1] : at[1] + size[1], at[0] : at[0] + size[0]].any())
 
 
-def _with(image: np.ndarray, pieces: list, places: np.ndarray) -> np.ndarray:
+def _with(image: np.ndarray, pieces: list, positions: np.ndarray) -> np.ndarray:
     image = image.copy()
-    for (_, pixels, mask), (x, y) in zip(pieces, places):
+    for (_, pixels, mask), (x, y) in zip(pieces, positions):
         image[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = pixels[mask]
     return image
 
 
-def as_gallery(pairs: Sequence[Pair], folder: str | Path, source: Any) -> tuple[Gallery, Composed]:
+def pair_gallery(pairs: Sequence[Pair], folder: str | Path, source: Gallery) -> tuple[Gallery, Composed]:
     """Write pairs as PNG files.
 
     Args:
@@ -339,7 +338,7 @@ def as_gallery(pairs: Sequence[Pair], folder: str | Path, source: Any) -> tuple[
         raise ValueError("There are no pairs: no phrase stands on one line, or no photograph has room for one.")
     photos = []
     for number, pair in enumerate(pairs):
-        for name, image in (("0-together", pair.together), ("1-apart", pair.apart)):
+        for name, image in (("0-together", pair.together), ("1-separated", pair.separated)):
             path = Path(folder) / f"{number:04d}-{name}.png"
             Image.fromarray(image).save(path)
             photos.append(Photo(path.name, path))
@@ -348,12 +347,6 @@ def as_gallery(pairs: Sequence[Pair], folder: str | Path, source: Any) -> tuple[
     gallery = Gallery(f"{source.name} pairs", source.split, tuple(photos), "", source.may_show, source.attribution)
     parts = tuple(tuple(text.casefold().split()) for text in texts)
     return gallery, Composed(texts, parts, np.full(len(texts), "phrase"), right, np.roll(right, 1, axis=1))
-
-
-def by_phrase(values: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-    """Average a value of each pair, [P], over the pairs of each phrase: one mean a phrase, in order of appearance."""
-    texts = np.asarray(texts)
-    return np.array([np.mean(np.asarray(values)[texts == text]) for text in dict.fromkeys(texts.tolist())])
 
 
 # Ways to score photographs by a query of several parts: asked as a whole, part by part, or by its first word alone.
@@ -370,7 +363,9 @@ WAYS = {
 _LAST = -2.0  # of a photograph without a vector: below every score
 
 
-def score(sets: VectorSets, encode: Callable[[list[str]], np.ndarray], composed: Composed) -> dict[str, np.ndarray]:
+def composed_scores(
+    sets: VectorSets, encode: Callable[[list[str]], np.ndarray], composed: Composed
+) -> dict[str, np.ndarray]:
     """Score every photograph for every query in every way.
 
     A part's score is its largest cosine among the photograph's vectors: with one vector for each region, every part
@@ -408,26 +403,6 @@ def _filled(sets: VectorSets, queries: list[np.ndarray] | np.ndarray) -> np.ndar
     return np.where(np.isnan(scores), _LAST, scores)
 
 
-def above_decoys(scores: np.ndarray, relevant: np.ndarray, decoys: np.ndarray) -> np.ndarray:
-    """Tell how often an answer scores higher than a decoy: the area under the ROC curve over these photographs alone.
-
-    Args:
-        scores: float [Q, N].
-        relevant: bool [Q, N], the answers.
-        decoys: bool [Q, N].
-
-    Returns:
-        float64 [Q] in 0..1, equal scores count half; 0.5 is chance, NaN where a query has no answer or no decoy.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
-    if not np.shape(scores) == np.shape(relevant) == np.shape(decoys):
-        shapes = ", ".join(str(np.shape(each)) for each in (scores, relevant, decoys))
-        raise ValueError(f"scores, answers and decoys must be matrices of one shape; they are {shapes}.")
-    return metrics.above_rate(scores, relevant, decoys)
-
-
 def interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> dict[str, float]:
     """Return mean and bootstrap interval over queries of values [Q], in %, and their number.
 
@@ -446,41 +421,3 @@ def interval(values: np.ndarray, seed: int = 0, level: float = 0.95) -> dict[str
     rounds = max(2000, round(50 / (1 - level)))  # some 25 draws lie beyond each end
     low, high = metrics.bootstrap_interval(values, level, rounds, seed)
     return {"mean": 100 * float(values.mean()), "from": 100 * low, "to": 100 * high, "queries": len(values)}
-
-
-def measured(
-    system: str,
-    scores: dict[str, np.ndarray],
-    composed: Composed,
-    measure: Callable[[np.ndarray, Composed], np.ndarray],
-    seed: int = 0,
-) -> list[dict[str, object]]:
-    """Summarise a value of each query by kind of query and way of asking.
-
-    Args:
-        system: what the table calls it.
-        scores: of :func:`score`.
-        composed: its Q queries.
-        measure: (scores [q, N], q queries) -> [q] in 0..1, such as :func:`average_precisions`.
-        seed: of the bootstrap.
-
-    Returns:
-        One dict for each kind and way: "system", "kind", "way" and those of :func:`interval`.
-    """
-    lines = []
-    for kind in dict.fromkeys(composed.kinds.tolist()):
-        rows = composed.kinds == kind
-        for way, values in scores.items():
-            found = interval(measure(values[rows], composed.take(rows)), seed)
-            lines.append({"system": system, "kind": kind, "way": way, **found})
-    return lines
-
-
-def average_precisions(scores: np.ndarray, composed: Composed) -> np.ndarray:
-    """Return the average precision of every query, [Q] in 0..1."""
-    return metrics.average_precisions(composed.relevant, scores)
-
-
-def decoy_shares(scores: np.ndarray, composed: Composed) -> np.ndarray:
-    """Return :func:`above_decoys` of every query, [Q] in 0..1 or NaN."""
-    return above_decoys(scores, composed.relevant, composed.decoys)

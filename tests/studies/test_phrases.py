@@ -3,7 +3,6 @@
 from collections import Counter
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -12,7 +11,7 @@ from fdp_core.datasets import Gallery, Photo, Queries, Word
 from fdp_core.datasets.types import box_polygon
 from fdp_core.evaluation import metrics
 from fdp_core.retrieval.vectors import VectorSets
-from fdp_core.studies import phrase_charts, phrases
+from fdp_core.studies import phrases
 
 
 def word(text, x, y, width=60, height=20, **facts):
@@ -33,7 +32,7 @@ def gallery(*photos):
     return Gallery("toy", "test", photos, "", True)
 
 
-def asked(texts, relevant, **groups):
+def queries_of(texts, relevant, **groups):
     return Queries(tuple(texts), np.array(relevant, bool), "toy", {k: np.array(v, bool) for k, v in groups.items()})
 
 
@@ -45,7 +44,7 @@ def mini():
 @pytest.fixture(scope="module")
 def made(mini):
     photos, queries = mini
-    return phrases.make(photos, phrases.phrases(photos, queries), 12, seed=0)
+    return phrases.phrase_pairs(photos, phrases.phrases(photos, queries), 12, seed=0)
 
 
 class TestPhrases:
@@ -55,7 +54,7 @@ class TestPhrases:
             photo(word("PARKING", 0, 0)),
             photo(word("bus", 0, 0)),
         )
-        queries = asked(["no parking", "a bus"], [[1, 0, 0], [0, 0, 1]], phrase=[1, 0])
+        queries = queries_of(["no parking", "a bus"], [[1, 0, 0], [0, 0, 1]], phrase=[1, 0])
         found = phrases.phrases(gallery(*words), queries)
         assert found.texts == ("no parking",) and found.parts == (("no", "parking"),)
         assert found.kinds.tolist() == ["phrase"]
@@ -63,7 +62,7 @@ class TestPhrases:
         assert found.decoys.tolist() == [[False, True, False]]
 
     def test_all_of_two_words_and_more_where_the_set_names_none(self):
-        queries = asked(["Happy Hour", "bus"], [[1, 0], [0, 1]])
+        queries = queries_of(["Happy Hour", "bus"], [[1, 0], [0, 1]])
         found = phrases.phrases(gallery(photo(), photo()), queries)
         assert found.texts == ("Happy Hour",) and found.parts == (("happy", "hour"),)
         assert not found.decoys.any(), "no words are annotated: nobody knows what shares one"
@@ -71,13 +70,13 @@ class TestPhrases:
     def test_neighbours_where_the_set_asks_single_words(self):
         one = photo(word("HOLIDAY", 0, 0), word("Inn", 70, 0), word("12", 140, 0))
         other = photo(word("inn", 0, 0), word("holiday", 0, 100))
-        found = phrases.phrases(gallery(one, other), asked(["inn"], [[1, 1]]))
+        found = phrases.phrases(gallery(one, other), queries_of(["inn"], [[1, 1]]))
         assert found.texts == ("holiday inn",), "no numbers, no other line"
         assert found.relevant.tolist() == [[True, False]] and found.decoys.tolist() == [[False, True]]
 
     def test_a_set_without_phrases_says_what_to_take(self):
         with pytest.raises(ValueError, match="toy/test has no phrase.*pstr"):
-            phrases.phrases(gallery(photo(word("bus", 0, 0))), asked(["bus"], [[1]]))
+            phrases.phrases(gallery(photo(word("bus", 0, 0))), queries_of(["bus"], [[1]]))
 
     @pytest.mark.parametrize("degrees", [0, 25, -60, 90, 180])
     def test_neighbours_whatever_the_slope(self, degrees):
@@ -90,8 +89,8 @@ class TestPhrases:
         ]
         tilted = photo(*(turned(item, degrees) for item in words))
         assert list(phrases.neighbours(tilted)) == [(0, 1), (1, 2)]
-        assert phrases.find(tilted, ("do", "not", "enter")) == [(0, 1, 2)]
-        assert phrases.find(tilted, ("not", "do")) == []
+        assert phrases.find_phrase(tilted, ("do", "not", "enter")) == [(0, 1, 2)]
+        assert phrases.find_phrase(tilted, ("not", "do")) == []
 
     def test_neither_illegible_nor_much_larger_words_are_neighbours(self):
         hidden = photo(word("no", 0, 0), word("parking", 70, 0, ignore=True))
@@ -108,7 +107,7 @@ class TestPhrases:
         photos, queries = mini
         found = phrases.phrases(photos, queries)
         assert len(found) == queries.groups["phrase"].sum()
-        stands = [[bool(phrases.find(item, parts)) for item in photos.photos] for parts in found.parts]
+        stands = [[bool(phrases.find_phrase(item, parts)) for item in photos.photos] for parts in found.parts]
         assert np.array_equal(stands, found.relevant)
 
 
@@ -166,7 +165,7 @@ class TestAttributes:
 
 
 def test_queries_are_joined_and_taken():
-    one = phrases.phrases(gallery(photo()), asked(["a b", "c d"], [[1], [1]]))
+    one = phrases.phrases(gallery(photo()), queries_of(["a b", "c d"], [[1], [1]]))
     joined = one + one.take(np.array([False, True]))
     assert joined.texts == ("a b", "c d", "c d") and joined.relevant.shape == (3, 1)
     assert joined.take(np.array([2, 0])).parts == (("c", "d"), ("a", "b"))
@@ -186,7 +185,9 @@ class TestScores:
     def test_by_hand(self):
         vectors = np.array([[0.6, 0, 0.8], [0, 1, 0], [0.6, 0.8, 0]], np.float32)
         sets = VectorSets(vectors, np.array([0, 2, 3, 3]))  # two vectors, one, none
-        scores = {way: values[0] for way, values in phrases.score(sets, self.encode, self.composed(3)).items()}
+        scores = {
+            way: values[0] for way, values in phrases.composed_scores(sets, self.encode, self.composed(3)).items()
+        }
         assert list(scores) == list(phrases.WAYS)
         assert np.allclose(scores["whole"][:2], [0.8, 0])
         assert np.allclose(scores["mean"][:2], [0.8, 0.7])  # each part in a region of its own
@@ -201,24 +202,19 @@ class TestScores:
         rng = np.random.default_rng(0)
         vectors = rng.normal(size=(20, 3))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        scores = phrases.score(VectorSets.of(vectors), self.encode, self.composed(20))
+        scores = phrases.composed_scores(VectorSets.of(vectors), self.encode, self.composed(20))
         assert np.allclose(scores["mean"], scores["one region"], atol=1e-6)
 
-    def test_above_decoys_is_the_area_under_the_curve(self):
+    def test_matches_above_decoys_are_the_area_under_the_curve(self):
         from sklearn.metrics import roc_auc_score
 
         rng = np.random.default_rng(1)
         scores, relevant = rng.integers(0, 5, (6, 30)).astype(float), rng.random((6, 30)) < 0.3
         decoys = ~relevant & (rng.random((6, 30)) < 0.6)
-        for row, share in enumerate(phrases.above_decoys(scores, relevant, decoys)):
+        for row, share in enumerate(metrics.above_rate(scores, relevant, decoys)):
             used = relevant[row] | decoys[row]
             assert share == pytest.approx(roc_auc_score(relevant[row, used], scores[row, used]))
-
-    def test_no_decoys_no_share(self):
-        right = np.ones((1, 3), bool)
-        assert np.isnan(phrases.above_decoys(np.zeros((1, 3)), right, ~right)).all()
-        with pytest.raises(ValueError, match="one shape"):
-            phrases.above_decoys(np.zeros((1, 3)), right, right[:, :2])
+        assert np.isnan(metrics.above_rate(scores[:1], relevant[:1], np.zeros((1, 30), bool))).all()
 
     def test_intervals(self):
         found = phrases.interval(np.array([0.2, np.nan, 0.6]))
@@ -229,27 +225,15 @@ class TestScores:
         usual, wide = phrases.interval(values), phrases.interval(values, level=1 - 0.05 / 27)
         assert wide["from"] < usual["from"] < usual["mean"] < usual["to"] < wide["to"]
 
-    def test_summary_by_kind_and_way(self):
-        one = self.composed(4)
-        scores = {"whole": np.array([[4.0, 3, 2, 1]]), "mean": np.array([[1.0, 2, 3, 4]])}
-        lines = phrases.measured("s", scores, one, phrases.average_precisions)
-        assert [(line["system"], line["kind"], line["way"], line["mean"]) for line in lines] == [
-            ("s", "phrase", "whole", 100.0),
-            ("s", "phrase", "mean", 25.0),
-        ]
-        shares = [line["mean"] for line in phrases.measured("s", scores, one, phrases.decoy_shares)]
-        assert shares == [100.0, 0.0]
-        assert metrics.average_precisions(one.relevant, scores["mean"])[0] == 0.25
 
-
-class TestApart:
+class TestPairs:
     def test_every_phrase_finds_room_and_the_same_seed_gives_the_same(self, mini, made):
         photos, queries = mini
         composed = phrases.phrases(photos, queries)
         assert [pair.phrase for pair in made] == list(composed.texts)
-        again = phrases.make(photos, composed, 12, seed=0)
-        assert all(np.array_equal(a.apart, b.apart) for a, b in zip(made, again))
-        other = phrases.make(photos, composed, 12, seed=1)
+        again = phrases.phrase_pairs(photos, composed, 12, seed=0)
+        assert all(np.array_equal(a.separated, b.separated) for a, b in zip(made, again))
+        other = phrases.phrase_pairs(photos, composed, 12, seed=1)
         assert any(
             a.together.shape != b.together.shape or (a.together != b.together).any() for a, b in zip(made, other)
         )
@@ -264,76 +248,37 @@ class TestApart:
         photos = gallery(
             Photo("a", tmp_path / "a.png", words), Photo("b", tmp_path / "b.png", (word("bus", 100, 100, 60, 20),))
         )
-        pairs = phrases.make(photos, phrases.phrases(photos, asked(["no parking"], [[1, 0]])), 3)
+        pairs = phrases.phrase_pairs(photos, phrases.phrases(photos, queries_of(["no parking"], [[1, 0]])), 3)
         assert len(pairs) == 3
         for pair in pairs:
             rows = {}
-            for name in ("together", "apart"):
+            for name in ("together", "separated"):
                 shown = getattr(pair, name)
                 for colour in ((255, 0, 0), (0, 0, 255)):
                     mask = (shown == colour).all(-1)
                     assert mask.sum() == 60 * 20 or mask.sum() == 61 * 21, "whole"
                     rows[name, colour] = np.flatnonzero(mask.any(1)).mean()
                 assert (shown[100:120, 100:160] == 200).all(), "the host's own word stays free"
-            lines = [abs(rows[name, (255, 0, 0)] - rows[name, (0, 0, 255)]) for name in ("together", "apart")]
+            lines = [abs(rows[name, (255, 0, 0)] - rows[name, (0, 0, 255)]) for name in ("together", "separated")]
             assert lines[0] < 2 and lines[1] >= 2 * 20
 
     @pytest.mark.parametrize("count, dealt", [(0, {}), (3, {1}), (30, {2, 3})])
     def test_pairs_are_dealt_evenly(self, mini, count, dealt):
         photos, queries = mini
-        pairs = phrases.make(photos, phrases.phrases(photos, queries), count)
+        pairs = phrases.phrase_pairs(photos, phrases.phrases(photos, queries), count)
         assert len(pairs) == count
         assert set(Counter(pair.phrase for pair in pairs).values()) == set(dealt)
 
     def test_as_a_gallery(self, mini, made, tmp_path):
-        photos, composed = phrases.as_gallery(made[:2], tmp_path, mini[0])
+        photos, composed = phrases.pair_gallery(made[:2], tmp_path, mini[0])
         assert len(photos) == 4 and photos.may_show and all(item.path.is_file() for item in photos.photos)
         assert composed.relevant.tolist() == [[True, False, False, False], [False, False, True, False]]
         assert composed.decoys.tolist() == [[False, True, False, False], [False, False, False, True]]
         assert composed.texts == (made[0].phrase, made[1].phrase)
         with pytest.raises(ValueError, match="no pairs"):
-            phrases.as_gallery([], tmp_path, mini[0])
+            phrases.pair_gallery([], tmp_path, mini[0])
 
     def test_no_phrase_in_place_no_pair(self, mini):
         photos, _ = mini
-        lost = phrases.phrases(photos, asked(["no such phrase"], [[0] * len(photos)]))
-        assert phrases.make(photos, lost, 5) == []
-
-    def test_means_by_phrase(self):
-        assert phrases.by_phrase([1.0, 0.0, 0.5], ["b", "b", "a"]).tolist() == [0.5, 0.5]
-
-
-class TestCharts:
-    TABLE = pd.DataFrame(
-        [
-            {"system": s, "kind": k, "way": w, "mean": m, "from": m - 5, "to": m + 9, "queries": 12}
-            for s, m in (("CLIP", 20.0), ("FDP", 60.0))
-            for k in ("phrase", "colour", "position")
-            for w in ("whole", "mean")
-        ]
-    )
-
-    def test_dots_stand_at_their_values(self):
-        figure = phrase_charts.way_dots(self.TABLE, "mAP, %", {"phrase": 7.0}, ["mean", "whole"], "queries")
-        panels = [ax for ax in figure.axes if ax.has_data()]
-        assert [ax.get_title() for ax in panels] == [f"{k} (12 queries)" for k in ("phrase", "colour", "position")]
-        first = panels[0]
-        assert [text.get_text() for text in first.get_yticklabels()] == ["mean", "whole"]
-        lines = {bar.get_label(): bar[0].get_xdata().tolist() for bar in first.containers}
-        assert lines == {"CLIP": [20.0, 20.0], "FDP": [60.0, 60.0]}
-        assert len({bar[0].get_marker() for bar in first.containers}) == 2, "told apart by more than colour"
-        reach = first.containers[0][2][0].get_segments()[0]
-        assert reach[:, 0].tolist() == [15.0, 29.0]
-        assert 7.0 in [line.get_xdata()[0] for line in first.lines]
-
-    def test_nothing_to_draw(self):
-        with pytest.raises(ValueError, match="Nothing to draw"):
-            phrase_charts.way_dots(self.TABLE.assign(mean=np.nan), "mAP, %", {})
-        with pytest.raises(ValueError, match="Nothing to draw"):
-            phrase_charts.pair_grid([])
-
-    def test_pairs_one_a_column(self):
-        pair = phrases.Pair("no parking", np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 9, np.uint8))
-        figure = phrase_charts.pair_grid([pair, pair], "by us")
-        assert len(figure.axes) == 4 and figure.axes[0].get_title() == "no parking"
-        assert figure.axes[0].images[0].get_array().max() == 0 and figure.axes[2].images[0].get_array().max() == 9
+        lost = phrases.phrases(photos, queries_of(["no such phrase"], [[0] * len(photos)]))
+        assert phrases.phrase_pairs(photos, lost, 5) == []
