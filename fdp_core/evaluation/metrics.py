@@ -1,17 +1,32 @@
-"""Retrieval metrics: numpy in, float out; nothing here knows a model, an image or a file.
+"""Retrieval metrics: numbers in, float out; nothing here knows a model, an image or a file.
 
-All treat equal scores as one group, so that the order of the files in a gallery never changes a number.
+All treat equal scores as one group, so that the order of the files in a gallery never changes a number. Scores may have
+any real type: bool, integers, floats, lists, tensors. All are compared as float64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 _CHUNK = 4_000_000  # score entries handled at once: bounds the scratch memory to some 200 MB
 
 
-def _checked(relevant: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    relevant, scores = np.asarray(relevant), np.asarray(scores)
+def _real(values: ArrayLike, name: str = "scores") -> np.ndarray:
+    """Return values of any real type as float64: unsigned integers cannot be negated, small floats cannot count."""
+    if hasattr(values, "detach"):  # a tensor: NumPy lacks bfloat16
+        values = values.detach().cpu().double()
+    values = np.asarray(values)
+    small_float = values.dtype.kind == "V" and values.dtype.fields is None  # bfloat16 of ml_dtypes
+    if values.dtype.kind not in "buif" and not small_float:
+        raise TypeError(f"{name} are of type {values.dtype}; expected real numbers.")
+    return values.astype(np.float64, copy=False)
+
+
+def _checked(relevant: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    relevant, scores = np.asarray(relevant), _real(scores)
     if relevant.shape != scores.shape or scores.ndim != 2:
         raise ValueError(
             f"relevant {relevant.shape} and scores {scores.shape} must be two matrices of one shape "
@@ -31,18 +46,19 @@ def _checked(relevant: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.n
     return relevant, scores
 
 
-def average_precisions(relevant: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def average_precisions(relevant: ArrayLike, scores: ArrayLike) -> np.ndarray:
     """Compute the non-interpolated average precision of every query, equal scores grouped.
 
     Args:
         relevant: [Q, N] bool, True where photograph n answers query q.
-        scores: [Q, N] float, finite; larger is better. Any strictly increasing map leaves the result
+        scores: [Q, N] real, finite; larger is better. Any strictly increasing map leaves the result
             unchanged.
 
     Returns:
         [Q] float64 in (0, 1].
 
     Raises:
+        TypeError: the scores are no real numbers.
         ValueError: shapes differ, a score is not finite, or a query has no relevant photograph.
 
     Source: benchmarks' common protocol (sklearn.metrics.average_precision_score); defects E3, E7.
@@ -66,25 +82,25 @@ def average_precisions(relevant: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return result
 
 
-def average_precision(relevant: np.ndarray, scores: np.ndarray) -> float:
+def average_precision(relevant: ArrayLike, scores: ArrayLike) -> float:
     """Compute the average precision of one query; [1, 0, 1, 0, 0] in ranked order gives 0.8333.
 
     Args:
         relevant: [N] bool.
-        scores: [N] float, finite; larger is better.
+        scores: [N] real, finite; larger is better.
 
     Returns:
         A float in (0, 1].
     """
-    return float(average_precisions(np.asarray(relevant)[None], np.asarray(scores)[None])[0])
+    return float(average_precisions(np.asarray(relevant)[None], _real(scores)[None])[0])
 
 
-def mean_average_precision(relevant: np.ndarray, scores: np.ndarray) -> float:
+def mean_average_precision(relevant: ArrayLike, scores: ArrayLike) -> float:
     """Compute the unweighted mean over the queries of the average precision.
 
     Args:
         relevant: [Q, N] bool.
-        scores: [Q, N] float, finite; larger is better.
+        scores: [Q, N] real, finite; larger is better.
 
     Returns:
         A float in (0, 1].
@@ -94,7 +110,7 @@ def mean_average_precision(relevant: np.ndarray, scores: np.ndarray) -> float:
     return float(average_precisions(relevant, scores).mean())
 
 
-def hits_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+def hits_at(relevant: ArrayLike, scores: ArrayLike, k: int) -> np.ndarray:
     """Count the relevant photographs among the first k; a group of equal scores that k cuts counts in
     proportion.
 
@@ -102,7 +118,7 @@ def hits_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
 
     Args:
         relevant: [Q, N] bool.
-        scores: [Q, N] float, finite; larger is better.
+        scores: [Q, N] real, finite; larger is better.
         k: length of the shown list, at least 1; may exceed N.
 
     Returns:
@@ -123,31 +139,35 @@ def hits_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
     return (relevant & above).sum(axis=1) + (relevant & tied).sum(axis=1) * places / tied.sum(axis=1)
 
 
-def share_below(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def share_below(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Return for each of [A] scores the share of [B] scores below it, equal ones by half: float64 [A] in 0..1."""
-    ranked = np.sort(second)
+    first, ranked = _real(first), np.sort(_real(second))
     return (np.searchsorted(ranked, first, "left") + np.searchsorted(ranked, first, "right")) / (2 * len(ranked))
 
 
-def above_rate(scores: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Compute how often a photograph of one kind ranks above one of another, over all such pairs of a query.
+def above_rate(scores: ArrayLike, first: ArrayLike, second: ArrayLike) -> np.ndarray:
+    """Compute for each query how often a photograph of one kind ranks above one of another, over all such pairs.
 
     Args:
-        scores: [Q, N] float, finite.
-        first: [Q, N] bool, the one kind; ``second``: [Q, N] bool, the other.
+        scores: [Q, N] real, finite.
+        first: [Q, N] bool, the one kind.
+        second: [Q, N] bool, the other kind.
 
     Returns:
         float64 [Q] in 0..1, equal scores by half, NaN for a query without a pair; 0.5 by chance: the area under the
         ROC curve over these photographs alone.
+
+    Raises:
+        ValueError: the shapes differ.
     """
-    rates = np.full(len(scores), np.nan)
-    for row, (score, one, other) in enumerate(zip(scores, first, second)):
-        if one.any() and other.any():
-            rates[row] = share_below(score[one], score[other]).mean()
-    return rates
+    scores, first, second = _real(scores), np.asarray(first, bool), np.asarray(second, bool)
+    if not scores.shape == first.shape == second.shape:
+        raise ValueError(f"{scores.shape}, {first.shape} and {second.shape} must be matrices of one shape.")
+    pairs = zip(scores, first, second)
+    return np.array([share_below(s[a], s[b]).mean() if a.any() and b.any() else np.nan for s, a, b in pairs], float)
 
 
-def recall_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> float:
+def recall_at(relevant: ArrayLike, scores: ArrayLike, k: int) -> float:
     """Compute recall@k: the share of a query's relevant photographs among the first k, mean over the queries.
 
     Args and Raises as in :func:`hits_at`.
@@ -160,7 +180,7 @@ def recall_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> float:
     return float((hits_at(relevant, scores, k) / np.asarray(relevant).astype(bool).sum(axis=1)).mean())
 
 
-def precision_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> float:
+def precision_at(relevant: ArrayLike, scores: ArrayLike, k: int) -> float:
     """Compute P@k: relevant photographs among the first k, divided by k, mean over the queries.
 
     The divisor is k even where a query has fewer relevant photographs, so 1 may be out of reach.
@@ -175,11 +195,11 @@ def precision_at(relevant: np.ndarray, scores: np.ndarray, k: int) -> float:
     return float((hits_at(relevant, scores, k) / k).mean())
 
 
-def group_means(values: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+def group_means(values: ArrayLike, groups: dict[str, ArrayLike]) -> dict[str, dict[str, float]]:
     """Average a per-query value inside named groups of queries.
 
     Args:
-        values: [Q] float, for example average precisions.
+        values: [Q] real, for example average precisions.
         groups: name -> [Q] bool. Groups may overlap; an empty one is left out.
 
     Returns:
@@ -188,15 +208,13 @@ def group_means(values: np.ndarray, groups: dict[str, np.ndarray]) -> dict[str, 
     Raises:
         ValueError: a group does not have one entry a query.
     """
-    result: dict[str, dict[str, float]] = {}
+    values, result = _real(values, "values"), {}
     for name, member in groups.items():
         member = np.asarray(member, bool)
-        if member.shape != np.shape(values):
-            raise ValueError(
-                f"group {name!r} has shape {member.shape}; expected {np.shape(values)}, one entry a query."
-            )
+        if member.shape != values.shape:
+            raise ValueError(f"group {name!r} has shape {member.shape}; expected {values.shape}, one entry a query.")
         if member.any():
-            result[name] = {"mean": float(np.asarray(values)[member].mean()), "queries": int(member.sum())}
+            result[name] = {"mean": float(values[member].mean()), "queries": int(member.sum())}
     return result
 
 
@@ -216,13 +234,35 @@ def random_average_precision(relevant_count: np.ndarray | int, photographs: int)
     return share + (1 - share) * harmonic / photographs
 
 
+Seed = int | Sequence[int] | np.random.Generator
+
+
+def resampled(count: int, rounds: int = 2000, seed: Seed = 0) -> Iterator[np.ndarray]:
+    """Draw the rows of a sample again with replacement, ``rounds`` times: int64 [count] each."""
+    rng = np.random.default_rng(seed)
+    return (rng.integers(0, count, count) for _ in range(rounds))
+
+
+def central(drawn: ArrayLike, level: float = 0.95) -> np.ndarray:
+    """Return the ends of the middle share of what was drawn, along the first axis; NaN are left out.
+
+    Args:
+        drawn: real [rounds] or [rounds, K].
+        level: the share, between 0 and 1.
+
+    Returns:
+        float64 [2] or [2, K]: the lower and the upper end.
+    """
+    return np.nanquantile(_real(drawn, "drawn values"), [(1 - level) / 2, (1 + level) / 2], axis=0)
+
+
 def bootstrap_interval(
-    values: np.ndarray, level: float = 0.95, rounds: int = 2000, seed: int = 0
+    values: ArrayLike, level: float = 0.95, rounds: int = 2000, seed: Seed = 0
 ) -> tuple[float, float]:
     """Estimate the interval of a mean over queries by drawing the queries again with replacement.
 
     Args:
-        values: [Q] float, for example average precisions.
+        values: [Q] real, for example average precisions.
         level: share of the drawn means inside the interval, between 0 and 1.
         rounds: number of draws.
         seed: of the draws.
@@ -230,8 +270,6 @@ def bootstrap_interval(
     Returns:
         (low, high).
     """
-    values = np.asarray(values, float)
-    rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(0, values.size, values.size)].mean() for _ in range(rounds)])
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    values = _real(values, "values")
+    low, high = central([values[rows].mean() for rows in resampled(len(values), rounds, seed)], level)
     return float(low), float(high)

@@ -271,8 +271,9 @@ def kinds_gap(report: Report, kinds: dict[str, np.ndarray], rounds: int = 2000, 
     if not (len(content) and len(function)):
         raise ValueError(f"{len(content)} content and {len(function)} function words: nothing to compare.")
     rng = np.random.default_rng(seed)
-    drawn = [group[rng.integers(0, len(group), (rounds, len(group)))].mean(axis=1) for group in (content, function)]
-    low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
+    drawn = [np.array([group[rows].mean() for rows in metrics.resampled(len(group), rounds, rng)])
+             for group in (content, function)]  # fmt: skip
+    low, high = metrics.central(drawn[0] - drawn[1])
     return tuple(100 * float(value) for value in (content.mean() - function.mean(), low, high))
 
 

@@ -4,9 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fdp_core.evaluation import metrics
 from fdp_core.retrieval import vectors
@@ -151,3 +152,60 @@ def test_bad_input_is_refused(relevant, scores, message):
 def test_k_must_be_positive():
     with pytest.raises(ValueError, match="k is 0"):
         metrics.recall_at(np.ones((1, 1)), np.ones((1, 1)), 0)
+
+
+# Any real type gives what float64 gives.
+
+TYPES = "bool int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 float64 longdouble".split()
+
+
+TENSORS = (torch.bfloat16, torch.float16, torch.uint8, torch.float32)
+
+
+def typed(whole, name):
+    """Small whole numbers in one of the real types that a caller may have."""
+    if name == "list":
+        return whole.tolist()
+    if isinstance(name, torch.dtype):
+        return torch.from_numpy(whole).to(name).requires_grad_(name.is_floating_point)
+    return whole.astype(name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rankings(), st.integers(1, 20), st.sampled_from([*TYPES, *TENSORS, "list"]))
+def test_every_real_type_of_scores_gives_the_same(case, k, name):
+    relevant, scores = case
+    whole = np.round((scores + 1) * 7).astype(np.int64)  # 0..19
+    given, plain = typed(whole, name), (whole > 0 if name == "bool" else whole).astype(float)
+    found = metrics.average_precisions(relevant, given)
+    expected = [average_precision_score(r, s) for r, s in zip(relevant, plain)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    for metric in (metrics.recall_at, metrics.precision_at):
+        assert metric(relevant, given, k) == metric(relevant, plain, k)
+    assert metrics.mean_average_precision(relevant, given) == pytest.approx(np.mean(expected))
+    assert metrics.average_precision(relevant[0], given[0]) == pytest.approx(expected[0])
+    for rate, score, right in zip(metrics.above_rate(given, relevant, ~relevant), plain, relevant):
+        assert np.isnan(rate) if right.all() else rate == pytest.approx(roc_auc_score(right, score))
+
+
+def test_integer_scores_by_hand():
+    assert metrics.average_precision([1, 0, 0, 1], np.array([3, 0, 1, 2], np.uint8)) == 1.0
+    assert metrics.average_precision([0, 1], np.array([-128, 127], np.int8)) == 1.0
+    assert metrics.share_below(np.array([3], np.uint8), np.array([250, 3], np.uint8)).tolist() == [0.25]
+    assert metrics.group_means([1, 3], {"a": [1, 1]})["a"]["mean"] == 2.0
+    assert metrics.bootstrap_interval(np.full(5, 200, np.uint8)) == (200.0, 200.0)
+
+
+@pytest.mark.parametrize("scores", [[["a", "b"]], [[1j, 2]], np.array([[None, 1.0]]), np.zeros((1, 2), "M8[s]")])
+def test_what_is_no_real_number_is_refused(scores):
+    relevant = np.ones((1, 2), bool)
+    for call in (metrics.average_precisions, lambda r, s: metrics.hits_at(r, s, 1)):
+        with pytest.raises(TypeError, match="expected real numbers"):
+            call(relevant, scores)
+    with pytest.raises(TypeError, match="expected real numbers"):
+        metrics.share_below(scores[0], [1.0])
+
+
+def test_rates_want_one_shape():
+    with pytest.raises(ValueError, match="one shape"):
+        metrics.above_rate(np.zeros((1, 3)), np.ones((1, 2), bool), np.ones((1, 3), bool))
