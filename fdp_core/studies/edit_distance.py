@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
+import Levenshtein
 import numpy as np
-from matplotlib.figure import Figure
-from rapidfuzz.distance import Levenshtein
-from rapidfuzz.process import cdist
 from scipy.stats import rankdata
 from torch.nn.functional import normalize
 
 from fdp_core import distract
 from fdp_core.evaluation import metrics
-from fdp_core.studies.figure_style import BLUE, GREEN, ORANGE, RED, figure_style
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
@@ -46,7 +42,6 @@ PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
         "autumn/fall"
     ),
 }
-_LOOK = dict(zip(PAIRS, ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (RED, "D"))))
 _STEP = 0.1  # width of the bins of the relative edit distance
 
 
@@ -71,7 +66,7 @@ class Words:
         vectors = normalize(encode(self.texts).detach().double(), dim=-1).cpu().numpy()
         lengths = np.array([len(word) for word in self.texts])
         self.cosines = vectors @ vectors.T
-        self.edits = cdist(self.texts, self.texts, scorer=Levenshtein.distance, dtype=np.int64)
+        self.edits = np.array([[Levenshtein.distance(a, b) for b in self.texts] for a in self.texts])
         self.relative = self.edits / np.maximum.outer(lengths, lengths)
         self.named = np.zeros(self.edits.shape, bool)
         for group in pairs.values():
@@ -155,21 +150,3 @@ def beyond_spelling(words: Words, seed: int = 0) -> Any:
             "to": high,
         }
     return pd.DataFrame(lines).T
-
-
-def draw(words: Words) -> Figure:
-    """Draw the cosine of all pairs over their relative edit distance, the named ones marked by kind."""
-    above = np.triu_indices(len(words.texts), 1)
-    with figure_style():
-        fig, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
-        ax.plot(words.relative[above], words.cosines[above], ".", color="#bbbbbb", markersize=2, rasterized=True)
-        for kind, group in words.pairs.items():
-            colour, mark = _LOOK.get(kind, (BLUE, "o"))
-            a, b = words.rows(group)
-            ax.plot(words.relative[a, b], words.cosines[a, b], mark, color=colour, markersize=5, label=kind)
-        order = np.argsort(words.relative[above], kind="stable")
-        line = words.expected()[above][order]
-        ax.plot(words.relative[above][order], line, color="black", linewidth=1.2, label="mean of the other pairs")
-        ax.set(xlabel="edit distance by the length of the longer word", ylabel="cosine of the bare words")
-        fig.legend(loc="outside upper center", ncols=3)
-    return fig

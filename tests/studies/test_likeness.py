@@ -85,12 +85,3 @@ def test_reach_is_that_of_the_distracted_queries():
 def test_it_is_the_same_every_time():
     one, two = (edit_distance.correlation(edit_distance.Words(speller), rounds=50, seed=3) for _ in range(2))
     assert one == two
-
-
-def test_the_figure_marks_every_kind():
-    fig = edit_distance.draw(edit_distance.Words(speller))
-    ax = fig.axes[0]
-    assert "edit distance" in ax.get_xlabel() and "cosine" in ax.get_ylabel()
-    named = [line for line in ax.lines if line.get_label() in edit_distance.PAIRS]
-    assert len(named) == 4 and len({line.get_marker() for line in named}) == 4
-    assert all(len(line.get_xdata()) == 18 for line in named)
