@@ -5,6 +5,7 @@ A page may hold, anywhere in its text,
 * ``{{ result:SET/SYSTEM@BACKBONE:FIELD }}``: a metric (``mAP``, ``recall@10``, ``mAP/content``) in per cent, or another
   field (``queries``, ``images``, ``seconds``, ``date``, ``device``, ``commit``) of a record of ``book/results``;
   ``#1a2b3c4d`` after the backbone, the end of the record's file name, picks one of several runs;
+* ``{{ ablation:SET:ROW, ROW }}``: lowest and highest test mAP of these rows of ``ablations.jsonl``, all seeds, per cent;
 * ``{{ paper:METHOD:SET }}``: a published mAP of ``data_manifests/paper_results.csv``;
 * ``{{ table:results }}``, ``{{ table:data }}``, ``{{ table:status }}``, ``{{ table:pretraining }}``: whole tables.
 
@@ -26,7 +27,7 @@ import pandas as pd
 from fdp_core.datasets.describe import overview, section
 from fdp_core.datasets.manifest import all_manifests
 from fdp_core.evaluation import results
-from fdp_core.studies import paper
+from fdp_core.studies import ablation_grid, paper
 
 _FIELD = re.compile(r"\{\{\s*(\w+):([^{}]*?)\s*\}\}")
 _SHOWN = (
@@ -106,6 +107,24 @@ def result(table: pd.DataFrame, argument: str) -> str:
     return f"{value:,.0f}" if isinstance(value, (int, float)) else str(value)
 
 
+def ablation(rows: list[dict[str, Any]], argument: str) -> str:
+    """Return the lowest and the highest mAP of some rows of the grid, over all seeds, with the learned text map.
+
+    Raises:
+        PageError: one of the rows was not run on the set.
+    """
+    name, _, listed = argument.partition(":")
+    values = []
+    for row in map(str.strip, listed.split(",")):
+        asked = {"set": name, "split": "test", "row": row, "map": "learned"}
+        found = [line["mAP"] for line in rows if asked.items() <= line.items()]
+        if not found:
+            raise PageError(f"ablation:{argument}: ablations.jsonl has no row {row!r} on {name}/test")
+        values += found
+    low, high = f"{min(values):.1f}", f"{max(values):.1f}"
+    return low if low == high else f"{low}–{high}"
+
+
 def published(argument: str, path: Path) -> str:
     """Return a published mAP as text.
 
@@ -133,8 +152,8 @@ def markdown_table(heads: list[str], rows: list[list[Any]], numeric: set[int] = 
     return "\n".join([_line(heads), rule, *(_line(row) for row in rows)])
 
 
-def _ours(runs: pd.DataFrame) -> str:
-    """Return our runs on one set as a table, best first."""
+def _ours(runs: pd.DataFrame, ranked: str = "Photographs") -> str:
+    """Return our runs on one set as a table, best first; ``ranked`` is what they rank."""
     rows = []
     for run in runs.sort_values("value", ascending=False, kind="stable").to_dict("records"):
         groups = [run["values"].get(f"mAP/{name}") for name in ("content", "function")]
@@ -143,7 +162,7 @@ def _ours(runs: pd.DataFrame) -> str:
         record = f"`{run['file'].removesuffix('.json').rsplit('_', 1)[1]}`"
         counts = [f"{run['queries']:,}", f"{run['images']:,}"]
         backbone = run["backbone"] if _same(run["backbone"]) else "–"
-        rows.append([run["system"], backbone, *numbers, *counts, record, stamp])
+        rows.append([paper.display_name(run["system"]), backbone, *numbers, *counts, record, stamp])
     heads = [
         "Ours",
         "Backbone",
@@ -151,7 +170,7 @@ def _ours(runs: pd.DataFrame) -> str:
         "Content",
         "Function",
         "Queries",
-        "Photographs",
+        ranked,
         "Record",
         "Commit, date",
     ]
@@ -169,18 +188,23 @@ def _theirs(lines: pd.DataFrame, best: float | None) -> str:
 
 
 def results_table(table: pd.DataFrame, path: Path) -> str:
-    """Return two tables a set: our runs with their records, and the published numbers with their sources."""
+    """Return up to three tables a set: our runs with their records, the published numbers with their sources, oracles."""
     if table.empty:
         raise PageError("book/results holds no records; run notebooks/07_benchmarks.ipynb")
     theirs = paper.paper_results(path)
     theirs = theirs[theirs["metric"].str.lower().str.contains("map")]
     parts = []
     for name, runs in table[table["metric"] == "mAP"].groupby("set", sort=True):
-        parts += [f"## {title(name)}", _ours(runs)]
+        oracle = runs["system"].map(paper.is_oracle)
+        given, runs = runs[oracle], runs[~oracle]
+        parts += [f"## {title(name)}", *([_ours(runs)] if len(runs) else [])]
         lines = theirs[theirs["set"].map(paper.set_key) == paper.set_key(name)]
         alike = runs[runs["backbone"].notna() & (runs["backbone"] != "mini")]["value"]
         if len(lines):
             parts.append(_theirs(lines, alike.max() if len(alike) else None))
+        if len(given):
+            parts += ["Oracle: the annotators' boxes say where the words are. Single crops are ranked, none is found:"]
+            parts.append(_ours(given, "Word crops"))
     return "\n\n".join(parts)
 
 
@@ -290,6 +314,7 @@ def render(root: Path, stage: Path, records: Path) -> None:
 
     resolvers = {
         "result": lambda a: result(table, a),
+        "ablation": lambda a: ablation(ablation_grid.load(root / "book" / "results" / "ablations.jsonl"), a),
         "paper": lambda a: published(a, numbers),
         "table": whole,
     }

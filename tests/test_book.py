@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
+
+from fdp_core.studies import paper
 
 ROOT = Path(__file__).parent.parent
 
@@ -192,6 +195,26 @@ def test_results_stand_beside_the_published_numbers(book, records):
     assert "minus" not in text, "no difference between mini and a paper's backbone"
     with pytest.raises(book.pages.PageError, match="no records"):
         book.pages.results_table(records.iloc[:0], ROOT / "data_manifests" / "paper_results.csv")
+
+
+def test_oracles_stand_in_a_table_of_their_own(book, records):
+    named = {"system": ["FDP + regions", "FDP + regions, word crops"], "backbone": "mini", "value": [67.6, 93.1]}
+    table = pd.concat([records, records.iloc[:2].assign(**named)], ignore_index=True)
+    text = book.pages.results_table(table, ROOT / "data_manifests" / "paper_results.csv")
+    found, published, given = (text.index(part) for part in ("**67.6**", "89.63", "**93.1**"))
+    assert found < published < text.index("Oracle:") < given, "below, and not ranked with what finds for itself"
+    assert "regions, FDP query |" in text and "FDP + regions" not in text
+    assert "word crops" not in set(paper.compare_with_paper(table)["system"].str.split(", ").str[-1])
+
+
+def test_the_range_of_the_grid_over_rows_and_seeds(book):
+    measured = (("a", "learned", 10.14), ("a", "learned", 10.7), ("b", "learned", 9.0), ("a", "even", 1.0))
+    on = {"set": "svt", "split": "test"}
+    rows = [{**on, "row": row, "map": how, "mAP": value} for row, how, value in measured]
+    assert book.pages.ablation(rows, "svt:a") == "10.1–10.7"
+    assert book.pages.ablation(rows, "svt:a, b") == "9.0–10.7" and book.pages.ablation(rows, "svt:b") == "9.0"
+    with pytest.raises(book.pages.PageError, match="no row 'c' on svt/test"):
+        book.pages.ablation(rows, "svt:a, c")
 
 
 def test_published_numbers(book):

@@ -30,6 +30,19 @@ def record_key(name: str, split: str = "test") -> str:
     return set_key(name) if split in ("", "test") else set_key(f"{name} {split}")
 
 
+def display_name(system: str) -> str:
+    """Return how tables and figures call a system; records keep the name that they were written with.
+
+    Regions take nothing from Focus: of FDP only the query with its learned context is in them.
+    """
+    return system.replace("FDP + regions", "regions, FDP query")
+
+
+def is_oracle(system: str) -> bool:
+    """Tell whether a system was given the words' places by the annotators: it reads, but finds nothing."""
+    return system.endswith(", word crops")
+
+
 def paper_results(path: str | Path | None = None) -> Any:
     """Read the published numbers: columns method, venue, year, set, metric, value, fps, source, notes.
 
@@ -48,7 +61,7 @@ def paper_results(path: str | Path | None = None) -> Any:
 
 
 def compare_with_paper(table: Any, paper: Any = None, method: str | None = None) -> Any:
-    """Put our numbers beside published ones on the same set by the same metric.
+    """Put our numbers beside published ones on the same set by the same metric; oracles are left out.
 
     Args:
         table: from :func:`load_all`.
@@ -69,6 +82,7 @@ def compare_with_paper(table: Any, paper: Any = None, method: str | None = None)
         if method not in known:
             raise ValueError(f"No published method {method!r}; the file has {', '.join(known)}.")
         paper = paper[paper["method"] == method]
+    table = table[~table["system"].map(is_oracle).astype(bool)]
     splits = table["split"] if "split" in table else ["test"] * len(table)
     keys = [record_key(name, split) for name, split in zip(table["set"], splits)]
     ours = table.assign(key=keys, metric_key=table["metric"].str.lower())
