@@ -5,7 +5,7 @@ A page may hold, anywhere in its text,
 * ``{{ result:SET/SYSTEM@BACKBONE:FIELD }}``: a metric (``mAP``, ``recall@10``, ``mAP/content``) in per cent, or another
   field (``queries``, ``images``, ``seconds``, ``date``, ``device``, ``commit``) of a record of ``book/results``;
   ``#1a2b3c4d`` after the backbone, the end of the record's file name, picks one of several runs;
-* ``{{ ablation:SET:ROW, ROW }}``: lowest and highest test mAP of these rows of ``ablations.jsonl``, all seeds, per cent;
+* ``{{ ablation:SET:ROW, ROW }}``: lowest and highest test mAP of these rows of ``ablations.jsonl``, over seeds;
 * ``{{ paper:METHOD:SET }}``: a published mAP of ``data_manifests/paper_results.csv``;
 * ``{{ table:results }}``, ``{{ table:data }}``, ``{{ table:status }}``, ``{{ table:pretraining }}``: whole tables.
 
@@ -188,7 +188,7 @@ def _theirs(lines: pd.DataFrame, best: float | None) -> str:
 
 
 def results_table(table: pd.DataFrame, path: Path) -> str:
-    """Return up to three tables a set: our runs with their records, the published numbers with their sources, oracles."""
+    """Return up to three tables a set: our runs, the published numbers with their sources, oracles."""
     if table.empty:
         raise PageError("book/results holds no records; run notebooks/07_benchmarks.ipynb")
     theirs = paper.paper_results(path)
