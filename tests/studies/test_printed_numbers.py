@@ -1,0 +1,65 @@
+"""The mAPs that chapters 07 and 10 print are those of the newest records; cells whose outputs are not compared are few."""
+
+import collections
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from fdp_core.evaluation import results
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+# cells that are still ignored without a reason, at most; the numbers may only fall
+NOT_YET = {"00": 1, "03": 13, "05": 3, "06": 2, "07": 6, "09": 6}
+
+
+def test_few_outputs_are_not_compared_and_each_says_why():
+    reasons, without = [], collections.Counter()
+    for path in NOTEBOOKS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if "nbval-ignore-output" in cell.metadata.get("tags", []):
+                reason = cell.metadata.get("nbval_reason", "").strip()
+                if reason:
+                    reasons.append(reason)
+                else:
+                    without[path.stem[:2]] += 1
+    assert len(reasons) <= 10
+    assert not {name: count for name, count in without.items() if count > NOT_YET.get(name, 0)}
+
+
+def table_of(chapter, words):
+    """Return the first HTML table of a chapter that holds all words: heads, and rows of cells as text."""
+    for cell in nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4).cells:
+        for output in cell.get("outputs", []):
+            html = output.get("data", {}).get("text/html", "")
+            if all(word in html for word in words):
+                rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in html.split("</tr>")]
+                return [[re.sub(r"<[^>]*>", "", cell).strip() for cell in row] for row in rows if row]
+    raise AssertionError(f"Chapter {chapter} prints no table with {words}.")
+
+
+def newest(name):
+    """Return the mAP of each system on a test set in its newest record of mini, or of no backbone: per cent."""
+    table = results.load_all(ROOT / "book" / "results")
+    kept = (table["set"] == name) & (table["split"] == "test") & (table["metric"] == "mAP")
+    table = table[kept & (table["backbone"].fillna("mini") == "mini")].sort_values("date", kind="stable")
+    return table.groupby("system")["value"].last()
+
+
+def test_chapter_07_prints_the_newest_records():
+    heads, *rows = table_of("07_benchmarks", ["<th>mAP</th>", "chance"])
+    printed = dict(zip(heads[1:], next(row for row in rows if row[0] == "mAP")[1:]))
+    assert len(printed) >= 5
+    known = newest("mini")
+    for system, value in printed.items():
+        assert float(value) == pytest.approx(known[system], abs=0.0501), system
+
+
+def test_chapter_10_prints_the_newest_records():
+    heads, *rows = table_of("10_speed", ["mAP, %", "OCR pipeline"])
+    column, known = heads.index("mAP, %"), newest("svt")
+    assert len(rows) >= 4
+    for row in rows:
+        assert float(row[column]) == pytest.approx(known[row[0].removesuffix(", parallel")], abs=0.00501), row[0]
