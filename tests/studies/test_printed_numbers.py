@@ -1,4 +1,4 @@
-"""The mAPs that chapters 07 and 10 print are those of the newest records; cells whose outputs are not compared are few."""
+"""Chapters 07 and 10 print the mAPs of the newest records; cells whose outputs are not compared are few."""
 
 import collections
 import re
