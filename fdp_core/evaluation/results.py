@@ -140,6 +140,27 @@ def record(
     return check(_plain(entry))
 
 
+def measurement(system: str, metric: str, values: dict[str, float], model: Any = None, **facts: Any) -> dict[str, Any]:
+    """Make the record of a measurement that has no report, such as a speed.
+
+    Args:
+        system: what was measured, for example ``trunk speed``.
+        metric: of ``values``; the name of a number of its own where ``facts`` have ``value``.
+        values: all numbers; their names tell the unit.
+        model: an FDP, whose backbone the record names; None for none.
+        facts: ``protocol``, ``parameters`` and whatever else differs from a measurement without a set.
+
+    Raises:
+        BadRecord: a field is missing or of another type.
+    """
+    entry = {"set": "none", "split": "none", "queries": 0, "images": 0, "manifest_hash": None, "seconds": 0.0}
+    entry |= {"system": system, "metric": metric, "values": values, "value": values.get(metric), "groups": {}}
+    entry |= {"unreadable": 0, "speed": None, "backbone": None, "weights_hash": None}
+    if model is not None:
+        entry |= {"backbone": model.backbone.name, "weights_hash": model.backbone.weights_hash}
+    return check(entry | circumstances(facts.pop("device", "cpu")) | facts)
+
+
 def circumstances(device: Any = "cpu") -> dict[str, Any]:
     """Return what every record tells of its run: commit, uncommitted changes, device, library versions, date."""
     sha, dirty = provenance.commit()

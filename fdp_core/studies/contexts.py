@@ -188,28 +188,22 @@ def entry(
     """
     if not measured:
         raise ValueError("Nothing was measured: give at least one length.")
-    return results.check(
-        {
-            "set": gallery.name,
-            "split": gallery.split,
-            "protocol": queries.protocol,
-            "system": SYSTEM,
-            "metric": METRIC,
-            "value": max(map(spread, means(measured).values())),
-            "queries": len(queries.texts),
-            "images": len(gallery.photos),
-            "unreadable": 0,
-            "values": {_KEY.format(**row): row["mAP"] for row in measured},
-            "groups": {},
-            "parameters": dict(parameters),
-            "backbone": model.backbone.name,
-            "weights_hash": model.backbone.weights_hash,
-            "model_hash": model_hash(model),
-            "manifest_hash": gallery.manifest_hash or None,
-            **results.circumstances(model.backbone.device),
-            "seconds": seconds,
-            "speed": None,
-        }
+    return results.measurement(
+        SYSTEM,
+        METRIC,
+        {_KEY.format(**row): row["mAP"] for row in measured},
+        model,
+        value=max(map(spread, means(measured).values())),
+        set=gallery.name,
+        split=gallery.split,
+        protocol=queries.protocol,
+        queries=len(queries.texts),
+        images=len(gallery.photos),
+        parameters=dict(parameters),
+        model_hash=model_hash(model),
+        manifest_hash=gallery.manifest_hash or None,
+        device=model.backbone.device,
+        seconds=seconds,
     )
 
 

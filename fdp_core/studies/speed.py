@@ -330,26 +330,5 @@ def record(
     Returns:
         The file.
     """
-    model = facts.pop("model", None)
-    entry = {
-        "set": "none",
-        "split": "none",
-        "queries": 0,
-        "images": 0,
-        "manifest_hash": None,
-        "seconds": 0.0,
-        **facts,
-        "system": system,
-        "metric": metric,
-        "value": values[metric],
-        "values": values,
-        "protocol": protocol,
-        "unreadable": 0,
-        "groups": {},
-        "parameters": parameters,
-        "backbone": model.backbone.name if model is not None else None,
-        "weights_hash": model.backbone.weights_hash if model is not None else None,
-        **results.circumstances(),
-        "speed": None,
-    }
+    entry = results.measurement(system, metric, values, protocol=protocol, parameters=parameters, **facts)
     return results.save(entry)

@@ -169,3 +169,17 @@ def test_commit_and_dirty_flag(tmp_path, monkeypatch):
     (tmp_path / ".gitignore").write_text("fdp_core\n")
     git("rm", "-r", "--cached", "fdp_core")
     assert provenance.commit() == (None, None)  # installed into an environment inside somebody's checkout
+
+
+def test_a_measurement_without_a_report_is_a_record():
+    made = results.measurement("trunk speed", "a, %", {"a, %": 3.0, "b": 4.0}, protocol="p", parameters={"n": 1})
+    assert (made["value"], made["set"], made["backbone"], made["speed"], made["groups"]) == (
+        3.0,
+        "none",
+        None,
+        None,
+        {},
+    )
+    assert results.measurement("s", "own", {}, value=2.0, protocol="p", parameters={})["value"] == 2.0
+    with pytest.raises(results.BadRecord, match="value"):
+        results.measurement("s", "own", {"a": 1.0}, protocol="p", parameters={})
