@@ -12,7 +12,7 @@ from fdp_core.evaluation import results
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 # cells that are still ignored without a reason, at most; the numbers may only fall
-NOT_YET = {"00": 1, "03": 13, "05": 3, "06": 2, "07": 6, "09": 6}
+NOT_YET = {"00": 1, "03": 13, "05": 3, "06": 2, "09": 6}
 
 
 def test_few_outputs_are_not_compared_and_each_says_why():
@@ -53,7 +53,9 @@ def test_chapter_07_prints_the_newest_records():
     printed = dict(zip(heads[1:], next(row for row in rows if row[0] == "mAP")[1:]))
     assert len(printed) >= 5
     known = newest("mini")
+    names = {system: system.replace("regions, FDP query", "FDP + regions") for system in printed}  # as records say
     for system, value in printed.items():
+        system = names[system]
         assert float(value) == pytest.approx(known[system], abs=0.0501), system
 
 
