@@ -61,19 +61,13 @@ CLASSES: dict[str, tuple[str, ...]] = {
         "particle": "not",
     }.items()
 }
-_CLASS_OF = {word: name for name, words in reversed(CLASSES.items()) for word in words}
 SOURCES: tuple[str, ...] = ("grammar", "stop words", "library")
 _LISTS: dict[str, frozenset[str]] = {
-    "grammar": frozenset(_CLASS_OF),
+    "grammar": frozenset(word for words in CLASSES.values() for word in words),
     # scikit-learn 1.9.1 (BSD-3-Clause), after the list of the Glasgow Information Retrieval Group
     "stop words": frozenset(ENGLISH_STOP_WORDS),
     "library": frozenset(FUNCTION_WORDS),  # what fills short training vocabularies up (fdp_core.words)
 }
-
-
-def class_of(word: str) -> str | None:
-    """Return the closed class of a word ("determiner", "pronoun", ...), the first that has it; None for open ones."""
-    return _CLASS_OF.get(fold(word))
 
 
 def is_function(texts: Sequence[str], source: str = "grammar") -> np.ndarray:
