@@ -1,16 +1,18 @@
-"""Which part brings how much: the grid of one-switch changes, from the full model down and from bare training up."""
+"""Which part brings how much: the grid of one-switch changes, its records, and the differences that they hold."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from fdp_core.config import SHIFTS, Config, preset
@@ -37,9 +39,9 @@ class Row:
     Attributes:
         name: unique in the grid.
         part: which part of FDP the switch is about.
-        side: "leave one out" of the full model, or "add one in" to bare training.
-        changes: switches that differ from the row that it is compared with.
-        reference: name of that row; itself for the full model and for zero-shot.
+        side: :data:`LEAVE_ONE_OUT` of the full model, or :data:`ADD_ONE_IN` to bare training.
+        changes: switches that differ from the row ``reference``.
+        reference: name of the row that it is compared with; itself for the full model and for zero-shot.
         preset: the preset that everything else comes from.
         tier: 1 for the parts that the paper names, run first; 2 for what costs more; 3 for finer switches.
     """
@@ -85,21 +87,16 @@ GRID: tuple[Row, ...] = (
     _out("distracted inverse", "distracted queries", distraction_target="inverse"),
     _out("localiser linear", "localiser", localiser="linear"),
     _out("positions flat", "positions", position_resize="flat_nearest"),
-    # as recorded: without B1, in listed order (shuffle=False kept it then), photographs cropped for retrieval too
-    Row("paper_compat", "preset", changes={"shift_heads": "per_image"}, preset="paper_compat", tier=2),
+    Row("paper_compat", "preset", preset="paper_compat", tier=2),
     # finer switches
     _out("localiser untaught", "localiser", 2, weight_loc=0.0),
     _out("input 224", "input", 3, image_size=224),
     _out("centre crop", "input", 3, fit="centre_crop"),
     _out("squashed polygons", "supervision", 3, polygon_fit="squash"),
     # under `log` the mean token gets nothing either way
-    Row(
-        "additive, mean token too",
-        "attention shift",
-        LEAVE_ONE_OUT,
-        {"shift": "additive", "shift_mean_token": True},
-        "shift additive",
-        tier=3,
+    replace(
+        _out("additive, mean token too", "attention shift", 3, shift="additive", shift_mean_token=True),
+        reference="shift additive",
     ),
     _out("shift scale fixed", "attention shift", 3, shift_scale_learnable=False),
     _out("shift, released order", "attention shift", 3, shift_heads="released_order"),
@@ -230,7 +227,7 @@ def select(
 
     Args:
         records: of any runs.
-        set_name: name of the set that was measured on.
+        set_name: the set that was measured on.
         weights_hash: of the backbone.
         train_set: as in the records, for example ``mini_train/train``.
         recipe: changes to :data:`fdp_core.studies.ablation_grid.RECIPE`.
@@ -248,6 +245,10 @@ def select(
         if record["config_hash"] == config_hash(row.config(record["seed"], **recipe)):
             found.setdefault((row.name, record["map"]), {})[record["seed"]] = dict(record)
     return found
+
+
+VERDICTS = ("better", "worse", "no clear difference")
+Key = str | tuple[str, str]  # a row, or a row with another text map
 
 
 @dataclass(frozen=True)
@@ -269,22 +270,22 @@ class Difference:
     untrained: bool = False
 
     @property
-    def sure(self) -> bool:
-        """Do both intervals leave zero out, on the same side? Of untrained rows there is only the one over queries."""
+    def clear(self) -> bool:
+        """Whether both intervals leave zero out, on the same side; untrained rows have only the one over queries."""
         seeds = self.over_queries if self.untrained else self.over_seeds or (-np.inf, np.inf)
         ends = (*self.over_queries, *seeds)
         return min(ends) > 0 or max(ends) < 0
 
     @property
     def verdict(self) -> str:
-        """One of "better", "worse" and "not told apart"."""
-        return ("better" if self.mean > 0 else "worse") if self.sure else "not told apart"
+        """One of :data:`VERDICTS`."""
+        return ("better" if self.mean > 0 else "worse") if self.clear else "no clear difference"
 
 
 def compare(
     runs: Runs,
-    row: tuple[str, str] | str,
-    reference: tuple[str, str] | str,
+    row: Key,
+    reference: Key,
     what: str = "ap",
     group: str | None = None,
     level: float = 0.95,
@@ -327,3 +328,60 @@ def compare(
 
 def _values(record: Mapping[str, Any], what: str) -> np.ndarray:
     return np.array([np.nan if value is None else value / 10 for value in record[what]])  # per mille -> points
+
+
+Lines = list[tuple[str, dict[str, Difference]]]  # (label, set -> difference)
+
+
+def across(
+    sets: Mapping[str, Runs], row: Key, reference: Key, what: str = "ap", group: str | None = None
+) -> dict[str, Difference]:
+    """Compare two rows as :func:`compare` does, on every set that has values of both: set -> difference."""
+    found = {}
+    for name, runs in sets.items():
+        try:
+            found[name] = compare(runs, row, reference, what, group)
+        except (KeyError, ValueError):  # not run there, or no query of the group has a value
+            continue
+    return found
+
+
+def lines_of(rows: Sequence[Row], sets: Mapping[str, Runs], what: str = "ap") -> Lines:
+    """Compare rows with their references; rows that were run nowhere are left out."""
+    pairs = [(row.name, across(sets, row.name, row.reference, what)) for row in rows if row.name != row.reference]
+    return [(name, found) for name, found in pairs if found]
+
+
+def interval_table(lines: Lines, axis: str = "points") -> pd.DataFrame:
+    """Lay differences out for :func:`fdp_core.studies.figures.forest`: a row for each interval of each difference.
+
+    Returns:
+        Columns ``row``, ``set``, ``interval`` ("queries" or "seeds"), the mean named by ``axis``, ``from``, ``to``;
+        the ends over the seeds are NaN where there are fewer than two.
+    """
+    table = [
+        (label, name, kind, each.mean, *(ends or (np.nan, np.nan)))
+        for label, by_set in lines
+        for name, each in by_set.items()
+        for kind, ends in (("queries", each.over_queries), ("seeds", each.over_seeds))
+    ]
+    return pd.DataFrame(table, columns=["row", "set", "interval", axis, "from", "to"])
+
+
+def summary(rows: Sequence[Row], sets: Mapping[str, Runs]) -> pd.DataFrame:
+    """Return for each row and set its mAP, the spread over seeds, the difference, both intervals and the verdict."""
+    lines = []
+    for row, (name, runs) in itertools.product(rows, sets.items()):
+        values = [record["mAP"] for record in runs.get((row.name, "learned"), {}).values()]
+        if not values:
+            continue
+        spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+        line = {"row": row.name, "set": name, "mAP, %": f"{np.mean(values):.1f}{spread}", "seeds": len(values)}
+        if row.name != row.reference and (found := across({name: runs}, row.name, row.reference).get(name)):
+            over = {"over queries": found.over_queries, "over seeds": found.over_seeds}
+            line |= {"against": row.reference, "difference": f"{found.mean:+.1f}"}
+            line |= {kind: f"{ends[0]:+.1f} to {ends[1]:+.1f}" if ends else "" for kind, ends in over.items()}
+            line["verdict"] = found.verdict
+        lines.append(line)
+    columns = ["row", "set", "mAP, %", "seeds", "against", "difference", "over queries", "over seeds", "verdict"]
+    return pd.DataFrame(lines, columns=columns).fillna("").set_index("row")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fdp_core import config
 from fdp_core.datasets import Gallery, Photo, Queries, Word
-from fdp_core.studies import ablation_charts, ablation_grid, ablation_runs
+from fdp_core.studies import ablation_grid, ablation_runs
 from fdp_core.studies.ablation_grid import BARE, FULL, ZERO
 from fdp_core.training import loop
 
@@ -138,9 +138,15 @@ def test_one_photograph_without_polygons_and_one_query_go_through(lab, tmp_path)
     assert all(r["mAP"] == 100 and r["map_auc"] is None for r in records)
     facts = lab.facts()
     found = {"lone": ablation_grid.select(records, "lone", facts["weights_hash"], facts["train_set"], **SMALL)}
-    assert ablation_charts.found_in(found, "distracted off", FULL)["lone"].verdict == "not told apart"
-    assert ablation_charts.found_in(found, "distracted off", FULL, "told_apart") == {}, "no word is like zqxzqxzqx"
-    assert ablation_charts.found_in(found, "probe off", FULL) == {}, "not run"
+    assert ablation_grid.across(found, "distracted off", FULL)["lone"].verdict == "no clear difference"
+    assert ablation_grid.across(found, "distracted off", FULL, "told_apart") == {}, "no word is like zqxzqxzqx"
+    assert ablation_grid.across(found, "probe off", FULL) == {}, "not run"
+    lines = ablation_grid.lines_of([row(FULL), row("distracted off"), row("probe off")], found)
+    assert [label for label, _ in lines] == ["distracted off"]
+    table = ablation_grid.interval_table(lines)
+    assert list(table["interval"]) == ["queries", "seeds"] and table["from"].isna().tolist() == [False, True]
+    summary = ablation_grid.summary([row(FULL), row("distracted off"), row("probe off")], found)
+    assert summary["mAP, %"].tolist() == ["100.0", "100.0"] and summary["against"].tolist() == ["", FULL]
 
 
 def test_a_run_is_the_same_twice(lab):
@@ -269,13 +275,13 @@ def test_nothing_is_sure_when_one_interval_holds_zero():
     by_seed = ([400] * 4, [50] * 4, [300] * 4)  # all queries gain together, but not with every seed
     found = runs(*full, *(made("shift off", seed, by_seed[seed]) for seed in range(3)))
     change = ablation_grid.compare(found, "shift off", FULL)
-    assert change.over_queries[0] > 0 > change.over_seeds[0] and change.verdict == "not told apart"
+    assert change.over_queries[0] > 0 > change.over_seeds[0] and change.verdict == "no clear difference"
     found = runs(*full, *(made("shift off", seed, [900, 0, 0, 0]) for seed in range(3)))
     change = ablation_grid.compare(found, "shift off", FULL)  # every seed gains, but by one query alone
-    assert change.over_seeds[0] > 0 > change.over_queries[0] and change.verdict == "not told apart"
+    assert change.over_seeds[0] > 0 > change.over_queries[0] and change.verdict == "no clear difference"
     single = runs(made(FULL, 0, [1, 1, 1, 1]), made("shift off", 0, [500] * 4))
     change = ablation_grid.compare(single, "shift off", FULL)
-    assert change.over_seeds is None and change.verdict == "not told apart", "one seed shows nothing"
+    assert change.over_seeds is None and change.verdict == "no clear difference", "one seed shows nothing"
 
 
 def test_untrained_rows_have_no_seeds():
