@@ -18,7 +18,7 @@ import torch
 from fdp_core import weights
 from fdp_core.checkpoint import model_hash
 from fdp_core.datasets import images
-from fdp_core.regions import boxes
+from fdp_core.regions import boxes, word_finder
 from fdp_core.regions.networks import TorchEngine
 from fdp_core.regions.settings import Glance, cut_out, frame
 from fdp_core.regions.text_map import STRIDE, TextMap, load
@@ -37,8 +37,10 @@ class RegionSystem:
         model: a trained :class:`fdp_core.model.FDP`.
         glance: how to look.
         text_map: of the model's backbone; None loads the one that comes with it.
-        name: what tables call it.
+        name: what tables call it; None is "FDP + regions", and "FDP + word finder" with one.
         progress: show a progress bar.
+        finder: finds the words in place of the text map, in PyTorch whatever the engine, by its own sizes, limit and
+            thresholds in place of the glance's (:data:`fdp_core.regions.word_finder.OPTIONS`); None: the text map.
 
     Raises:
         fdp_core.regions.text_map.TextMapMissing: there is no text map for the backbone.
@@ -53,10 +55,13 @@ class RegionSystem:
         model: Any,
         glance: Glance | None = None,
         text_map: TextMap | None = None,
-        name: str = "FDP + regions",
+        name: str | None = None,
         progress: bool = True,
+        finder: word_finder.WordFinder | None = None,
     ):
-        self.name, self.model, self.glance = name, model.eval(), glance or Glance()
+        self.finder = finder
+        self.name = name or ("FDP + regions" if finder is None else "FDP + word finder")
+        self.model, self.glance = model.eval(), glance or Glance()
         self.backbone = model.backbone
         self.text_map = (text_map or load(self.backbone)).eval()
         self.map_size = self.glance.map_size or model.config.image_size
@@ -69,6 +74,9 @@ class RegionSystem:
         self.progress, self.speed = progress, None
         self.sets: VectorSets | None = None
         described = f"{model_hash(model)} {weights.state_hash(self.text_map.state_dict())} {sized}"
+        if finder is not None:
+            options = {**word_finder.OPTIONS, "power": word_finder.POWER}
+            described += f" {weights.state_hash(finder.state_dict())} {options}"
         self.model_hash = hashlib.sha256(described.encode()).hexdigest()
         self.settings = {
             "backbone": self.backbone.name,
@@ -79,6 +87,8 @@ class RegionSystem:
             "glance": dataclasses.asdict(self.glance),
             "config": dataclasses.asdict(model.config),
         }
+        if finder is not None:
+            self.settings["finder"] = options
 
     def encode_queries(self, texts: list[str]) -> np.ndarray:
         """Encode queries: list of Q texts -> [Q, D] float32, unit norm."""
@@ -126,8 +136,13 @@ class RegionSystem:
         Returns:
             Its own vector first where ``glance.whole`` or where no region was found, then those of its regions, the
             surest first; their mean direction alone where ``glance.pooled``.
+            With a finder, a region's vector is shorter than one: its length is the score to the power
+            :data:`fdp_core.regions.word_finder.POWER`.
         """
-        rows = self.encode_crops(self.cut(image, self.find(image)[0]))
+        quads, scores = self.find(image)
+        rows = self.encode_crops(self.cut(image, quads))
+        if self.finder is not None:
+            rows = rows * scores[:, None] ** word_finder.POWER
         if self.glance.whole or not len(rows):
             rows = np.concatenate([self._whole(image)[None], rows])
         return _mean(rows) if self.glance.pooled else rows
@@ -137,6 +152,8 @@ class RegionSystem:
 
         The surest region stands first.
         """
+        if self.finder is not None:
+            return word_finder.find(self.finder, image, **word_finder.OPTIONS)
         small, scale = frame(image, self.map_size)
         look = self.glance.limit, self.glance.thresholds, self.glance.same
         quads, scores = boxes.find(self._engine.find(small), STRIDE, *look)

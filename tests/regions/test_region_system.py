@@ -14,7 +14,7 @@ from fdp_core.config import Config
 from fdp_core.datasets import images
 from fdp_core.evaluation.report import evaluate
 from fdp_core.model import FDP
-from fdp_core.regions import text_map
+from fdp_core.regions import text_map, word_finder
 from fdp_core.regions.settings import Glance
 from fdp_core.regions.system import RegionSystem
 from fdp_core.retrieval import geometry
@@ -278,3 +278,45 @@ def test_the_model_stays_as_it_is(model, finds, photos):
     before = weights.state_hash(model.state_dict())
     encode(system(model, finds, precision="bfloat16"), photos)
     assert weights.state_hash(model.state_dict()) == before
+
+
+# --- a word finder in place of the text map
+
+
+@pytest.fixture(scope="module")
+def finder():
+    torch.manual_seed(0)
+    made = word_finder.WordFinder(width=8, hidden=8)
+    torch.nn.init.normal_(made.last.weight, std=1.0)
+    torch.nn.init.constant_(made.last.bias[:1], 0.0)
+    return made.eval()
+
+
+def test_a_finder_gives_the_regions_and_their_scores_the_lengths(model, finds, finder, photos):
+    found = RegionSystem(model, Glance(height=32, width=64), finds, progress=False, finder=finder)
+    plain = system(model, finds)
+    some = 0
+    for image in photos:
+        quads, scores = found.find(image)
+        expected = word_finder.find(finder, image, **word_finder.OPTIONS)
+        np.testing.assert_array_equal(quads, expected[0])
+        np.testing.assert_array_equal(scores, expected[1])
+        rows = found.encode_image(image)
+        assert rows.dtype == np.float32
+        if len(quads):
+            some += len(quads)
+            np.testing.assert_allclose(np.linalg.norm(rows, axis=1), scores**word_finder.POWER, atol=1e-4)
+            units = plain.encode_crops(plain.cut(image, quads))
+            np.testing.assert_allclose(rows / np.linalg.norm(rows, axis=1, keepdims=True), units, atol=1e-4)
+    assert some > 5, "the finder of this test finds something"
+
+
+def test_a_finder_has_a_name_and_a_hash_of_its_own(model, finds, finder, monkeypatch):
+    plain = RegionSystem(model, Glance(), finds)
+    found = RegionSystem(model, Glance(), finds, finder=finder)
+    assert (plain.name, found.name) == ("FDP + regions", "FDP + word finder")
+    assert RegionSystem(model, Glance(), finds, "mine", finder=finder).name == "mine"
+    assert found.settings["finder"]["limit"] == word_finder.LIMIT and "finder" not in plain.settings
+    monkeypatch.setitem(word_finder.OPTIONS, "limit", 7)
+    fewer = RegionSystem(model, Glance(), finds, finder=finder)
+    assert len({plain.model_hash, found.model_hash, fewer.model_hash}) == 3

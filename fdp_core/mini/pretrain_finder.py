@@ -1,0 +1,382 @@
+"""Trains the word finder on real photographs and rendered scenes; mini's first layers stay as they are.
+
+    python -m fdp_core.mini.pretrain_finder --bank runs/bank --out runs/finder.safetensors
+
+Real sets are looked for under FDP_DATA (icdar2015_train without its last 150 photographs, icdar2011_train without its
+last 29, bsds500 as photographs without text); those that are missing are left out, and the file says which were seen.
+Interrupt at any time: the same command goes on from the last save; more steps may be asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import os
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fdp_core import backbones
+from fdp_core.datasets.formats.icdar import parse_words
+from fdp_core.datasets.images import open_image
+from fdp_core.files import atomic_path
+from fdp_core.mini import scenery
+from fdp_core.mini.bank import Bank
+from fdp_core.regions import crops, word_finder
+from fdp_core.regions.word_finder import LARGEST, STRIDES, UNIT, WordFinder
+
+LOWEST = 6.0  # pixels: lower words are not judged
+SIZES = ((0.0, 32.0), (24.0, 80.0), (60.0, np.inf))  # of the words that each grid finds, pixels; see size_of
+CORE = 0.3  # cells up to this share of a word's sides from its middle are to be sure of it
+HELD_OUT = {"icdar2015_train": 150, "icdar2011_train": 29}
+SHARES = {"icdar2015_train": 0.5, "icdar2011_train": 0.2, "rendered": 0.25, "bsds500": 0.05}
+SCALES = {"icdar2015_train": (0.5, 2.4), "icdar2011_train": (0.3, 1.4), "rendered": (0.4, 1.8), "bsds500": (0.8, 2.5)}
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A photograph or scene: ``picture`` is a path or JPEG bytes; polygons [P, 2] in pixels; judged: is it a word?"""
+
+    picture: Path | np.ndarray
+    polygons: list[np.ndarray]
+    judged: list[bool]
+
+    def image(self) -> np.ndarray:
+        """Return uint8 [h, w, 3]."""
+        if isinstance(self.picture, Path):
+            return np.asarray(open_image(self.picture))
+        return cv2.imdecode(self.picture, cv2.IMREAD_COLOR_RGB)
+
+
+def icdar2015(folder: Path) -> list[Example]:
+    """Read ICDAR 2015's own training set in the order of its numbers; unreadable words are not judged."""
+    found = []
+    for path in sorted((folder / "train_images").iterdir(), key=lambda p: int(p.stem.removeprefix("img_"))):
+        words = parse_words(folder / "train_gts" / f"gt_{path.stem}.txt")
+        found.append(Example(path, [w.polygon for w in words], [not w.ignore for w in words]))
+    return found
+
+
+def icdar2011(folder: Path) -> list[Example]:
+    """Read ICDAR 2011's training set, ``boxes.csv`` (file, x0, y0, x1, y1): every word has an upright box."""
+    rows: OrderedDict[str, list[np.ndarray]] = OrderedDict()
+    with open(folder / "boxes.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            corners = np.array([float(row[name]) for name in ("x0", "y0", "x1", "y1")], np.float32).reshape(2, 2)
+            rows.setdefault(row["file"], []).append(crops.upright_box(corners))
+    names = sorted(rows, key=lambda name: int(Path(name).stem))
+    return [Example(folder / name, rows[name], [True] * len(rows[name])) for name in names]
+
+
+def rendered(bank: Bank) -> list[Example]:
+    """Turn the scenes of a bank into examples; words that the frame cuts off are not judged."""
+    found = []
+    for scene in bank.scenes:
+        words = [i for i, kind in enumerate(scene.is_word) if kind]
+        found.append(Example(scene.jpeg, [scene.polygons[i] for i in words], [scene.visible[i] for i in words]))
+    return found
+
+
+def examples(bank: Path | None, data: Path) -> dict[str, list[Example]]:
+    """Return all examples to learn from, by set; sets that are missing are left out."""
+    sets = {}
+    for name, read in (("icdar2015_train", icdar2015), ("icdar2011_train", icdar2011)):
+        if (data / name).is_dir():
+            sets[name] = read(data / name)[: -HELD_OUT[name]]
+    if (data / "bsds500").is_dir():
+        paths = sorted(p for p in (data / "bsds500").rglob("*") if p.suffix.lower() in {".jpg", ".png"})
+        sets["bsds500"] = [Example(path, [], []) for path in paths]
+    if bank:
+        sets["rendered"] = rendered(Bank(bank))
+    return sets
+
+
+def rectangle(polygon: np.ndarray) -> np.ndarray:
+    """Return the turned rectangle of a word (centre, length, height, cosine, sine; float32 [6]).
+
+    Of four corners the mean of opposite sides, else the smallest one along the direction of reading around all points.
+    """
+    quad = np.asarray(polygon, np.float32)
+    if len(quad) != 4:
+        quad = crops.tilted_box(quad, crops.reading_direction(quad))
+    along = crops.reading_direction(quad)
+    along = along / max(float(np.linalg.norm(along)), 1e-6)
+    x, y = quad @ along, quad @ np.array([-along[1], along[0]])
+    left, right, top, bottom = (x[0] + x[3]) / 2, (x[1] + x[2]) / 2, (y[0] + y[1]) / 2, (y[2] + y[3]) / 2
+    middle = along * (left + right) / 2 + np.array([-along[1], along[0]]) * (top + bottom) / 2
+    return np.array([*middle, right - left, abs(bottom - top), *along], np.float32)
+
+
+def size_of(box: np.ndarray) -> float:
+    """Return what decides the grid of a word (rectangle [6]), pixels: its shorter side or a fifth of the longer."""
+    return float(max(min(box[2], box[3]), max(box[2], box[3]) / 5))
+
+
+def targets(boxes: list[np.ndarray], ignored: list[np.ndarray], side: int) -> np.ndarray:
+    """Say what each cell of a square frame should say.
+
+    Args:
+        boxes: of the words that are judged, float32 [6] each.
+        ignored: of those that are not.
+        side: of the frame, pixels.
+
+    Returns:
+        float32 [N, 7], the cells of all grids one after the other: 1 in the middle of a word, 0 outside, -1 not judged;
+        distances to left, top, right, bottom in pixels; cosine and sine.
+    """
+    parts = []
+    for stride, middles, (low, high) in zip(STRIDES, word_finder.centres(side, side), SIZES):
+        out = np.zeros((len(middles), 7), np.float32)
+        for box in ignored:
+            out[_inside(box, middles, 0.5, 0.25 * stride)[0], 0] = -1
+        for box in sorted(boxes, key=lambda b: -b[2] * b[3]):  # the smaller word wins
+            size = size_of(box)
+            near, x, y = _inside(box, middles, 0.5, 0)
+            if not low <= size < high:
+                if low * 0.75 <= size < high * 1.33:
+                    out[near & (out[:, 0] != 1), 0] = -1
+                continue
+            ring = (np.abs(x) < 0.42 * box[2]) & (np.abs(y) < 0.42 * box[3])
+            out[near, 0] = 0
+            out[ring, 0] = -1
+            core = (np.abs(x) < max(CORE * box[2], 0.55 * stride)) & (np.abs(y) < max(CORE * box[3], 0.55 * stride))
+            sides = np.stack([x + box[2] / 2, y + box[3] / 2, box[2] / 2 - x, box[3] / 2 - y], 1)
+            core &= sides.min(1) > 0.02 * stride
+            out[core, 0] = 1
+            out[core, 1:5] = sides[core]
+            out[core, 5:] = box[4:]
+        parts.append(out)
+    return np.concatenate(parts)
+
+
+def _inside(box: np.ndarray, middles: np.ndarray, share: float, more: float) -> tuple[np.ndarray, ...]:
+    """Return which cells lie within a share of a rectangle's sides of its middle, and all cells' x and y in it."""
+    offsets = middles - box[:2]
+    x = offsets @ box[4:]
+    y = offsets @ np.array([-box[5], box[4]], np.float32)
+    return (np.abs(x) < share * box[2] + more) & (np.abs(y) < share * box[3] + more), x, y
+
+
+def view(
+    rng: np.random.Generator, image: np.ndarray, example: Example, side: int, scales: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a scaled, turned, damaged part out of an example: (uint8 [side, side, 3], targets [N, 7])."""
+    scale = float(np.exp(rng.uniform(*np.log(scales))))
+    scale = max(scale, 0.8 * side / min(image.shape[:2]))  # little of the view shall lie beside the photograph
+    if scale < 0.7:  # shrink by area first: a warp reads single pixels
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    before = scale if scale < 0.7 else 1.0
+    h, w = image.shape[:2]
+    turn = np.deg2rad(rng.uniform(-15, 15) if rng.random() < 0.5 else rng.normal(0, 2))
+    stretch = np.exp(rng.normal(0, 0.1)) * (scale / before), np.exp(rng.normal(0, 0.1)) * (scale / before)
+    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.diag(stretch)
+    judged = [p for p, j in zip(example.polygons, example.judged) if j]
+    if judged and rng.random() < 0.8:  # look at a word
+        eye = judged[int(rng.integers(len(judged)))].mean(0) * before
+        goal = rng.uniform(0.15, 0.85, 2) * side
+    else:
+        eye, goal = rng.uniform(0, 1, 2) * [w, h], np.full(2, side / 2)
+    shift = goal - matrix @ eye
+    for axis, extent in ((0, w * stretch[0]), (1, h * stretch[1])):  # do not look far beside the photograph
+        shift[axis] = np.clip(shift[axis], min(side - extent, 0), max(side - extent, 0))
+    affine = np.column_stack([matrix, shift])
+    fill = tuple(int(v) for v in rng.integers(0, 256, 3))
+    out = cv2.warpAffine(image, affine, (side, side), flags=cv2.INTER_LINEAR, borderValue=fill)
+    out = scenery.camera(rng, scenery.light(rng, out), 0.6)
+    if rng.random() < 0.1:
+        out = 255 - out
+    if rng.random() < 0.15:
+        out = np.ascontiguousarray(out[..., rng.permutation(3)])
+    boxes, ignored = [], []
+    for polygon, fine in zip(example.polygons, example.judged):
+        moved = (polygon * before) @ matrix.T + shift
+        if (moved.max(0) < 0).any() or (moved.min(0) > side).any():
+            continue
+        box = rectangle(moved)
+        cut_off = np.prod(np.ptp(np.clip(moved, 0, side), axis=0)) < 0.9 * np.prod(np.ptp(moved, axis=0))
+        fine = fine and not cut_off and min(box[2], box[3]) >= LOWEST
+        (boxes if fine else ignored).append(box)
+    return out, targets(boxes, ignored, side)
+
+
+class Views(torch.utils.data.Dataset):
+    """Batch number i, made from (seed, i) and the examples alone."""
+
+    def __init__(self, sets: dict[str, list[Example]], steps: int, batch: int, side: int, seed: int):
+        self.sets, self.steps, self.batch, self.side, self.seed = sets, steps, batch, side, seed
+        self._kept: dict[tuple[str, int], np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        cv2.setNumThreads(1)
+        rng = np.random.default_rng([self.seed, step])
+        names = [name for name in SHARES if name in self.sets]
+        shares = np.array([SHARES[name] for name in names])
+        made = []
+        for name in rng.choice(names, self.batch, p=shares / shares.sum()):
+            number = int(rng.integers(len(self.sets[name])))
+            example = self.sets[name][number]
+            made.append(view(rng, self._image(str(name), number), example, self.side, SCALES[str(name)]))
+        return tuple(torch.from_numpy(np.stack(part)) for part in zip(*made))
+
+    def _image(self, name: str, number: int) -> np.ndarray:
+        """Decode a picture; those of real sets are kept in memory (about 3 GB)."""
+        if name == "rendered":
+            return self.sets[name][number].image()
+        if (name, number) not in self._kept:
+            self._kept[name, number] = self.sets[name][number].image()
+        return self._kept[name, number]
+
+
+def loss(grids: list[Tensor], wanted: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Return what is wrong with the grids of a batch: a scalar, and its parts.
+
+    The certainty of a word's middle cells is to equal the overlap of their rectangle with the word's, that of all
+    others zero; rectangles lose by one minus that overlap, directions by one minus the cosine.
+
+    Args:
+        grids: float [B, 7, H / s, W / s] each.
+        wanted: float32 [B, N, 7], see :func:`targets`.
+
+    Source: generalised focal loss (quality focal loss), EAST (overlap of four distances).
+    """
+    cells = torch.cat([grid.float().flatten(2).transpose(1, 2) for grid in grids], 1)
+    strides = torch.cat([torch.full((grid[0, 0].numel(),), float(s)) for s, grid in zip(STRIDES, grids)])
+    strides = strides.expand(cells.shape[:2])
+    positive = wanted[..., 0] > 0
+    predicted, true = cells[positive], wanted[positive]
+    distances = predicted[:, 1:5].clamp(max=LARGEST).exp() * UNIT * strides[positive][:, None]
+    shared = torch.minimum(distances, true[:, 1:5])
+    shared = (shared[:, 0] + shared[:, 2]) * (shared[:, 1] + shared[:, 3])
+    area, true_area = ((d[:, 0] + d[:, 2]) * (d[:, 1] + d[:, 3]) for d in (distances, true[:, 1:5]))
+    overlap = shared / (area + true_area - shared)
+    along = F.normalize(predicted[:, 5:], dim=-1, eps=1e-3)
+    turned = 1 - (along * true[:, 5:]).sum(-1)
+    quality = torch.zeros_like(wanted[..., 0])
+    quality[positive] = (overlap * (1 - 4 * turned).clamp(0, 1)).detach()
+    logits = cells[..., 0]
+    focal = F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
+    focal = focal * (torch.sigmoid(logits) - quality).abs().detach() ** 2
+    count = positive.sum().clamp(min=1)
+    parts = {
+        "certainty": (focal * (wanted[..., 0] >= 0)).sum() / count,
+        "overlap": (1 - overlap).sum() / count,
+        "direction": turned.sum() / count,
+    }
+    total = parts["certainty"] + 1.5 * parts["overlap"] + 4 * parts["direction"]
+    return total, {name: float(part.detach()) for name, part in parts.items()}
+
+
+def begin(seed: int) -> WordFinder:
+    """Return a finder that starts from mini; the scale of what its layers give is evened out for the new layers."""
+    torch.manual_seed(seed)
+    finder = WordFinder()
+    finder.start_from(backbones.load("mini").clip.visual)
+    with torch.no_grad():
+        grey = torch.randint(0, 256, (2, 16, 16, 3)).float().permute(0, 3, 1, 2)
+        probe = F.interpolate(grey, size=(256, 256), mode="bicubic").clamp(0, 255).permute(0, 2, 3, 1)
+        x = finder.layer2(finder.lower(probe))
+        for i, layer in enumerate((None, finder.layer3, finder.layer4)):
+            x = layer(x) if layer else x
+            finder.sides[i].weight.div_(x.square().mean().sqrt())
+    return finder.to(memory_format=torch.channels_last)
+
+
+def rate(step: int, steps: int, cool: float) -> float:
+    """Return the share of the learning rate: up in 100 steps, level, down to 2 % in the last ``cool`` of all steps."""
+    left = (steps - step) / max(cool * steps, 1)
+    return min(1.0, (step + 1) / 100) * max(0.02, min(1.0, left))
+
+
+def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace) -> None:
+    """Train, or go on where ``out`` with its ``.state`` beside it stopped; both are written every ``save`` steps."""
+    finder = begin(args.seed)
+    frozen = [finder.conv1, finder.conv2, finder.conv3, finder.layer1]
+    for module in frozen:
+        module.requires_grad_(False)
+    old = [p for layer in (finder.layer2, finder.layer3) for p in layer.parameters()]
+    known = {id(p) for p in old} | {id(p) for module in frozen for p in module.parameters()}
+    new = [p for p in finder.parameters() if id(p) not in known]
+    groups = [{"params": old, "share": 0.3}, {"params": new, "share": 1.0}]
+    optimiser = torch.optim.AdamW(groups, lr=args.lr, weight_decay=0.02, fused=True)
+    average = copy.deepcopy(finder)
+    state, first = out.with_suffix(".state"), 0
+    if state.exists():
+        kept = torch.load(state, weights_only=True)
+        finder.load_state_dict(kept["finder"])
+        average.load_state_dict(kept["average"])
+        optimiser.load_state_dict(kept["optimiser"])
+        first = kept["step"]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    facts = {"steps": args.steps, "lr": args.lr, "batch": args.batch, "side": args.side, "seed": args.seed}
+    facts["seen"] = {name: len(members) for name, members in sets.items()}
+    data = torch.utils.data.Subset(Views(sets, args.steps, args.batch, args.side, args.seed), range(first, args.steps))
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None
+    )
+    began, smooth = time.time(), None
+    for step, (images, wanted) in enumerate(loader, start=first):
+        for group in optimiser.param_groups:
+            group["lr"] = args.lr * group["share"] * rate(step, args.steps, args.cool)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                x = finder.lower(images)
+            grids = finder.upper(x)
+        value, parts = loss(grids, wanted)
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(old + new, 5.0)
+        optimiser.step()
+        with torch.no_grad():
+            weight = min(0.998, (step + 1) / (step + 20))
+            torch._foreach_lerp_(list(average.parameters()), list(finder.parameters()), 1 - weight)
+        smooth = parts if smooth is None else {k: 0.98 * smooth[k] + 0.02 * parts[k] for k in parts}
+        if step % 20 == 0:
+            line = {"step": step, "seconds": round(time.time() - began, 1)}
+            print(json.dumps(line | {k: round(v, 4) for k, v in smooth.items()}), flush=True)
+        if (step + 1) % args.save == 0 or step + 1 == args.steps:
+            word_finder.save(out, average, {**facts, "step": step + 1})
+            kept = {"finder": finder.state_dict(), "average": average.state_dict(), "step": step + 1}
+            with atomic_path(state) as temporary:
+                torch.save(kept | {"optimiser": optimiser.state_dict()}, temporary)
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bank", type=Path, help="folder of rendered scenes, from fdp_core.mini.bank")
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--side", type=int, default=512, help="pixels of a view")
+    parser.add_argument("--cool", type=float, default=0.4, help="share of the steps in which the rate falls")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", type=int, default=100, help="steps between saves")
+    parser.add_argument("--workers", type=int, default=1, help="processes that cut and damage")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's default")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    sets = examples(args.bank, Path(os.environ.get("FDP_DATA") or "data"))
+    if not any(example.polygons for members in sets.values() for example in members):
+        parser.error("no words to learn from: give --bank, or FDP_DATA with icdar2015_train or icdar2011_train in it")
+    try:
+        train(args.out, sets, args)
+    except KeyboardInterrupt:
+        print("Interrupted: the last saved step is kept; run the same command to go on.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,359 @@
+"""Where each word begins and ends: one rectangle a word, from a small pyramid of its own.
+
+A cell of one of three grids (8, 16 and 32 pixels) says how sure it is to lie in the middle of a word, how far away that
+word's four sides are, and in which direction it reads. Words that touch stay separate: no cell is joined to another.
+The first layers are those of the frozen ``mini`` (BatchNorm folded in), the later ones learn from them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fdp_core.files import atomic_write_bytes
+from fdp_core.regions.settings import frame
+from fdp_core.weights import MINI_WEIGHTS
+
+STRIDES = (8, 16, 32)  # pixels per cell of the three grids
+SHIPPED = MINI_WEIGHTS.with_name("mini_finder.safetensors")
+FORMAT = "fdp-word-finder-1"
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, which mini's first layers expect
+STD = (0.26862954, 0.26130258, 0.27577711)
+LARGEST = 6.0  # of a distance's logarithm: e^6 cells
+UNIT = 2.0  # cells: a distance of logarithm zero
+# Chosen on SVT train (retrieval) and held-out photographs of icdar2015_train (finding):
+SIZES = (960,)  # longer sides of the frames
+LIMIT, MIN_SCORE = 40, 0.15  # at most so many regions a photograph, at least so sure
+SAME = 0.6  # overlap from which two are one: a word keeps one to three cuts
+AVERAGE_FROM = 0.8  # overlap from which rectangles are averaged
+MARGIN = (0.15, 0.1)  # of a cut, along and across the text on every side, in heights
+POWER = 0.05  # a region's unit vector times its certainty to this power: an unsure one has to win clearly
+OPTIONS = {  # of find, for regions that are to be read
+    "sizes": SIZES,
+    "limit": LIMIT,
+    "min_score": MIN_SCORE,
+    "same": SAME,
+    "average_from": AVERAGE_FROM,
+    "margin": MARGIN,
+}
+
+
+class Block(nn.Module):
+    """A bottleneck of CLIP's ResNet without BatchNorm; the stride is a mean over cells.
+
+    Args:
+        wide: channels of the input.
+        narrow: channels in the middle.
+        out: channels of the output.
+        stride: 1 or 2.
+
+    Source: CLIP's ModifiedResNet.
+    """
+
+    def __init__(self, wide: int, narrow: int, out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv1 = nn.Conv2d(wide, narrow, 1)
+        self.conv2 = nn.Conv2d(narrow, narrow, 3, padding=1)
+        self.conv3 = nn.Conv2d(narrow, out, 1)
+        self.shortcut = nn.Conv2d(wide, out, 1) if stride > 1 or wide != out else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return float [B, out, H / stride, W / stride] of float [B, wide, H, W]."""
+        y = F.relu(self.conv2(F.relu(self.conv1(x))))
+        if self.stride > 1:
+            x, y = F.avg_pool2d(x, self.stride), F.avg_pool2d(y, self.stride)
+        return F.relu(self.conv3(y) + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class WordFinder(nn.Module):
+    """Finds words in photographs whose sides are multiples of 32.
+
+    Args:
+        width: channels of the first layers (``mini``: 32).
+        hidden: channels of the pyramid.
+
+    Source: feature pyramid and distances to four sides as in FCOS and EAST; a certainty that is the overlap to come as
+    in generalised focal loss.
+    """
+
+    def __init__(self, width: int = 32, hidden: int = 64) -> None:
+        super().__init__()
+        self.width, self.hidden = width, hidden
+        w = width
+        self.register_buffer("mean", 255 * torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.conv1 = nn.Conv2d(3, w // 2, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(w // 2, w // 2, 3, padding=1)
+        self.conv3 = nn.Conv2d(w // 2, w, 3, padding=1)
+        self.layer1 = nn.Sequential(Block(w, w, 4 * w))
+        self.layer2 = nn.Sequential(Block(4 * w, 2 * w, 8 * w, 2), Block(8 * w, 2 * w, 8 * w))
+        self.layer3 = nn.Sequential(
+            Block(8 * w, 4 * w, 16 * w, 2), Block(16 * w, 4 * w, 16 * w), Block(16 * w, 4 * w, 16 * w)
+        )
+        self.layer4 = nn.Sequential(Block(16 * w, 3 * w, 8 * w, 2), Block(8 * w, 3 * w, 8 * w))
+        self.sides = nn.ModuleList(nn.Conv2d(n * w, hidden, 1) for n in (8, 16, 8))
+        self.smooth = nn.ModuleList(nn.Conv2d(hidden, hidden, 3, padding=1) for _ in STRIDES)
+        self.head = nn.ModuleList(nn.Conv2d(hidden, hidden, 3, padding=1) for _ in range(2))
+        self.last = nn.Conv2d(hidden, 7, 3, padding=1)
+        nn.init.normal_(self.last.weight, std=0.01)
+        with torch.no_grad():
+            self.last.bias.copy_(torch.tensor([-3.0, 0.5, -0.5, 0.5, -0.5, 1.0, 0.0]))  # most cells hold no text
+
+    def lower(self, images: Tensor) -> Tensor:
+        """Return what the frozen first layers see: uint8 [B, H, W, 3] -> float [B, 4 width, H / 4, W / 4]."""
+        x = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        x = x.contiguous(memory_format=torch.channels_last)
+        for conv in (self.conv1, self.conv2, self.conv3):
+            x = F.relu(conv(x))
+        return self.layer1(F.avg_pool2d(x, 2))
+
+    def upper(self, x: Tensor) -> list[Tensor]:
+        """Return the three grids of the first layers' output: float [B, 7, H / s, W / s], s = 8, 16, 32.
+
+        Channels: certainty (logit), logarithms of the distances to left, top, right and bottom in units of two cells,
+        cosine and sine of the direction of reading (not of unit length).
+        """
+        levels = [self.layer2(x)]
+        for layer in (self.layer3, self.layer4):
+            levels.append(layer(levels[-1]))
+        x, grids = None, []
+        for level, side, smooth in zip(levels[::-1], self.sides[::-1], self.smooth[::-1]):
+            y = side(level)
+            x = y if x is None else y + F.interpolate(x, size=y.shape[2:], mode="nearest")
+            x = F.relu(smooth(F.relu(x)))
+            y = x
+            for conv in self.head:
+                y = F.relu(conv(y))
+            grids.append(self.last(y))
+        return grids[::-1]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the grids (see :meth:`upper`) of uint8 images [B, H, W, 3]."""
+        return self.upper(self.lower(images))
+
+    @torch.no_grad()
+    def start_from(self, visual: nn.Module) -> None:
+        """Copy stem and layers 1-3 of a CLIP ResNet of the same widths, BatchNorm folded in; it is not changed."""
+        from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+        def copy(mine: nn.Conv2d, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+            fused = fuse_conv_bn_eval(conv, norm)
+            mine.weight.copy_(fused.weight)
+            mine.bias.copy_(fused.bias)
+
+        visual = visual.eval()
+        for i in (1, 2, 3):
+            copy(getattr(self, f"conv{i}"), getattr(visual, f"conv{i}"), getattr(visual, f"bn{i}"))
+            for mine, theirs in zip(getattr(self, f"layer{i}"), getattr(visual, f"layer{i}"), strict=True):
+                for j in (1, 2, 3):
+                    copy(getattr(mine, f"conv{j}"), getattr(theirs, f"conv{j}"), getattr(theirs, f"bn{j}"))
+                if mine.shortcut is not None:
+                    _, conv, norm = theirs.downsample
+                    copy(mine.shortcut, conv, norm)
+
+
+def centres(height: int, width: int) -> list[np.ndarray]:
+    """Return the middles of all cells, in pixels, for each grid of a frame: float32 [H / s * W / s, 2], row by row."""
+    found = []
+    for stride in STRIDES:
+        x, y = np.meshgrid(np.arange(width // stride), np.arange(height // stride))
+        found.append(((np.stack([x, y], -1).reshape(-1, 2) + 0.5) * stride).astype(np.float32))
+    return found
+
+
+def boxes_of(cells: np.ndarray, middles: np.ndarray, strides: np.ndarray) -> np.ndarray:
+    """Turn what cells say into turned rectangles.
+
+    Args:
+        cells: float32 [K, 6], logarithms of four distances, cosine and sine, as the network gives them.
+        middles: float32 [K, 2], pixels.
+        strides: float32 [K], pixels.
+
+    Returns:
+        float32 [K, 6]: centre x and y, length along the text, height across it (pixels), cosine and sine.
+    """
+    left, top, right, bottom = (np.exp(np.minimum(cells[:, :4], LARGEST)) * UNIT * strides[:, None]).T
+    along = cells[:, 4:] / np.maximum(np.linalg.norm(cells[:, 4:], axis=1, keepdims=True), 1e-6)
+    down = np.stack([-along[:, 1], along[:, 0]], 1)
+    centre = middles + along * ((right - left) / 2)[:, None] + down * ((bottom - top) / 2)[:, None]
+    return np.column_stack([centre, left + right, top + bottom, along]).astype(np.float32)
+
+
+def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return the intersection over union of one turned rectangle [6] with others [K, 6]: float32 [K].
+
+    Exact where both are turned alike; else both are taken as turned by the mean of their directions.
+    """
+    along = box[4:] + boxes[:, 4:]
+    length = np.linalg.norm(along, axis=1, keepdims=True)
+    along = np.where(length > 1e-3, along / np.maximum(length, 1e-3), box[4:])
+    offsets = boxes[:, :2] - box[:2]
+    x = np.abs((offsets * along).sum(1))
+    y = np.abs(offsets[:, 1] * along[:, 0] - offsets[:, 0] * along[:, 1])
+    shared = np.ones(len(boxes), np.float32)
+    for distance, mine, theirs in ((x, box[2], boxes[:, 2]), (y, box[3], boxes[:, 3])):
+        shared *= np.clip(np.minimum(np.minimum(mine, theirs), (mine + theirs) / 2 - distance), 0, None)
+    return shared / np.maximum(box[2] * box[3] + boxes[:, 2] * boxes[:, 3] - shared, 1e-6)
+
+
+def merge(
+    boxes: np.ndarray, scores: np.ndarray, limit: int = LIMIT, same: float = SAME, average_from: float = AVERAGE_FROM
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the surest of the rectangles that overlap, each as the mean of those that nearly equal it.
+
+    Args:
+        boxes: float32 [K, 6], see :func:`boxes_of`.
+        scores: float32 [K], 0..1.
+        limit: at most so many.
+        same: overlap from which two are one word.
+        average_from: overlap from which a rectangle joins the mean, weighted by its score.
+
+    Returns:
+        (rectangles float32 [R, 6], scores float32 [R], falling).
+
+    Source: locality-aware non-maximum suppression of EAST, with one pass over all.
+    """
+    order = np.argsort(-scores, kind="stable")
+    boxes, scores = boxes[order], scores[order]
+    left, kept, sure = np.ones(len(boxes), bool), [], []
+    for i in range(len(boxes)):
+        if len(kept) == limit:
+            break
+        if not left[i]:
+            continue
+        shared = overlaps(boxes[i], boxes)
+        near = shared >= average_from
+        near[i] = True
+        mean = np.average(boxes[near], axis=0, weights=scores[near])
+        mean[4:] /= max(float(np.linalg.norm(mean[4:])), 1e-6)
+        kept.append(mean)
+        sure.append(scores[i])
+        left &= shared < same
+    return np.array(kept, np.float32).reshape(-1, 6), np.array(sure, np.float32)
+
+
+def quads_of(boxes: np.ndarray) -> np.ndarray:
+    """Return the corners of turned rectangles [R, 6], clockwise from the word's upper left: float32 [R, 4, 2]."""
+    x = boxes[:, 4:] * boxes[:, 2:3] / 2
+    y = np.stack([-boxes[:, 5], boxes[:, 4]], 1) * boxes[:, 3:4] / 2
+    return (boxes[:, None, :2] + np.stack([-x - y, x - y, x + y, y - x], 1)).astype(np.float32)
+
+
+def candidates(grids: list[np.ndarray], min_score: float = MIN_SCORE, most: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rectangles of all cells that are sure enough.
+
+    Args:
+        grids: three of float32 [7, H / s, W / s].
+        min_score: certainty in 0..1.
+        most: at most so many cells, the surest.
+
+    Returns:
+        (turned rectangles float32 [K, 6], certainty float32 [K]).
+    """
+    height, width = (side * STRIDES[0] for side in grids[0].shape[1:])
+    cells = np.concatenate([grid.reshape(7, -1).T for grid in grids])
+    wanted = np.flatnonzero(cells[:, 0] > np.log(min_score / (1 - min_score)))
+    if len(wanted) > most:
+        wanted = wanted[np.argsort(-cells[wanted, 0], kind="stable")[:most]]
+    middles = np.concatenate(centres(height, width))[wanted]
+    strides = np.repeat(np.float32(STRIDES), [grid[0].size for grid in grids])[wanted]
+    cells = cells[wanted].astype(np.float32)
+    return boxes_of(cells[:, 1:], middles, strides), 1 / (1 + np.exp(-cells[:, 0]))
+
+
+@torch.inference_mode()
+def predict(finder: WordFinder, image: np.ndarray, bfloat16: bool = False) -> list[np.ndarray]:
+    """Return the grids of one frame, uint8 [H, W, 3] with sides that are multiples of 32: float32 [7, H / s, W / s]."""
+    device = finder.mean.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        grids = finder(torch.from_numpy(np.ascontiguousarray(image))[None].to(device))
+    return [grid[0].float().cpu().numpy() for grid in grids]
+
+
+def grow(boxes: np.ndarray, margin: tuple[float, float]) -> np.ndarray:
+    """Move the sides of turned rectangles [K, 6] out, along and across the text, by shares of their height: [K, 6]."""
+    grown = np.array(boxes, np.float32)
+    grown[:, 2:4] += 2 * np.array(margin, np.float32) * boxes[:, 3:4]
+    return grown
+
+
+def rescale(boxes: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return turned rectangles [K, 6] in pixels that are ``scale`` (x and y, nearly equal) as large: float32 [K, 6]."""
+    along = boxes[:, 4:] * scale
+    down = np.stack([-boxes[:, 5], boxes[:, 4]], 1) * scale
+    length, height = np.linalg.norm(along, axis=1), np.linalg.norm(down, axis=1)
+    centre, sides = boxes[:, :2] * scale, boxes[:, 2:4] * np.stack([length, height], 1)
+    return np.column_stack([centre, sides, along / np.maximum(length, 1e-6)[:, None]]).astype(np.float32)
+
+
+def find(
+    finder: WordFinder,
+    image: np.ndarray,
+    sizes: tuple[int, ...] = SIZES,
+    limit: int = LIMIT,
+    min_score: float = MIN_SCORE,
+    same: float = SAME,
+    average_from: float = AVERAGE_FROM,
+    margin: tuple[float, float] = (0.0, 0.0),
+    bfloat16: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find words in a photograph, at one size or several put together.
+
+    Args:
+        finder: the network.
+        image: uint8 [h, w, 3].
+        sizes: longer sides of the frames, pixels, multiples of 32.
+        limit, same, average_from: see :func:`merge`.
+        min_score: see :func:`candidates`.
+        margin: see :func:`grow`; ``MARGIN`` for cuts that are to be read.
+        bfloat16: compute in it.
+
+    Returns:
+        (corners float32 [R, 4, 2] in the photograph's pixels, certainty float32 [R] in 0..1, falling).
+    """
+    boxes, scores = [], []
+    for size in sizes:
+        small, scale = frame(image, size)
+        found, sure = candidates(predict(finder, small, bfloat16), min_score)
+        boxes.append(rescale(found, scale))
+        scores.append(sure)
+    kept, sure = merge(np.concatenate(boxes), np.concatenate(scores), limit, same, average_from)
+    return quads_of(grow(kept, margin)), sure
+
+
+def save(path: str | Path, finder: WordFinder, facts: dict | None = None) -> Path:
+    """Write a finder in half precision with facts about its training, whole or not at all; returns the path."""
+    described = {"format": FORMAT, "width": finder.width, "hidden": finder.hidden, **(facts or {})}
+    state = {k: v.detach().half().cpu().contiguous() for k, v in finder.state_dict().items()}
+    return atomic_write_bytes(path, safetensors.torch.save(state, {"word_finder": json.dumps(described)}))
+
+
+def load(path: str | Path | None = None) -> WordFinder:
+    """Read a finder, in eval mode, float32, on the CPU.
+
+    Args:
+        path: the file; None is the one that comes with ``mini``. It has its own first layers: any backbone may read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no word finder, or is damaged.
+    """
+    path = Path(path) if path else SHIPPED
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["word_finder"])
+            if facts["format"] != FORMAT:
+                raise ValueError(f"its format is {facts['format']!r}, not {FORMAT!r}")
+            finder = WordFinder(facts["width"], facts["hidden"])
+            finder.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})
+    except (safetensors.SafetensorError, KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{path} holds no word finder, or is damaged ({error}).") from error
+    return finder.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -1,0 +1,123 @@
+"""The word finder: what cells say, overlaps, merging, by hand and against slow obvious ways."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+import torch
+
+from fdp_core import backbones, datasets
+from fdp_core.datasets.images import open_image
+from fdp_core.regions import word_finder
+
+
+def box(x: float, y: float, length: float, height: float, turn: float = 0.0) -> np.ndarray:
+    """Return a turned rectangle [6]; ``turn`` in degrees."""
+    return np.array([x, y, length, height, np.cos(np.deg2rad(turn)), np.sin(np.deg2rad(turn))], np.float32)
+
+
+def test_a_cell_says_where_its_word_is() -> None:
+    cells = np.array([[np.log(1.0), np.log(0.5), np.log(2.0), np.log(0.5), 3.0, 0.0]], np.float32)
+    found = word_finder.boxes_of(cells, np.array([[20.0, 12.0]], np.float32), np.array([8.0], np.float32))
+    # one unit is two cells of 8 pixels: left 16, top 8, right 32, bottom 8
+    assert found[0] == pytest.approx([20 + 8, 12, 48, 16, 1, 0])
+    corners = [[4, 4], [52, 4], [52, 20], [4, 20]]
+    assert word_finder.quads_of(found)[0] == pytest.approx(np.array(corners))
+
+
+def test_corners_turn_with_the_text() -> None:
+    corners = word_finder.quads_of(box(10, 10, 8, 4, 90)[None])[0]  # reads downwards: its upper left is at the right
+    assert corners == pytest.approx(np.array([[12, 6], [12, 14], [8, 14], [8, 6]]), abs=1e-5)
+
+
+def test_overlaps_of_boxes_turned_alike_equal_shapely() -> None:
+    rng = np.random.default_rng(0)
+    for turn in (0, 12, -40, 90):
+        boxes = np.array([box(*rng.uniform(0, 20, 2), *rng.uniform(5, 30, 2), turn) for _ in range(20)])
+        shapes = shapely.polygons(word_finder.quads_of(boxes))
+        shared = shapely.area(shapely.intersection(shapes[0], shapes))
+        expected = shared / (shapely.area(shapes[0]) + shapely.area(shapes) - shared)
+        assert word_finder.overlaps(boxes[0], boxes) == pytest.approx(expected, abs=1e-4)
+
+
+def test_overlaps_of_boxes_turned_a_little_apart_are_near_shapelys() -> None:
+    one, other = box(0, 0, 60, 20, 0), box(5, 2, 50, 18, 8)
+    shapes = shapely.polygons(word_finder.quads_of(np.stack([one, other])))
+    exact = shapely.area(shapely.intersection(*shapes)) / shapely.area(shapely.union(*shapes))
+    assert word_finder.overlaps(one, other[None])[0] == pytest.approx(exact, abs=0.06)
+
+
+def test_merging_keeps_touching_words_apart_and_means_those_that_are_alike() -> None:
+    boxes = np.stack([box(20, 10, 40, 20), box(22, 10, 40, 20), box(60, 10, 40, 20)])
+    kept, scores = word_finder.merge(
+        boxes, np.array([0.75, 0.25, 0.5], np.float32), limit=10, same=0.4, average_from=0.7
+    )
+    assert scores.tolist() == [0.75, 0.5]
+    assert kept[0] == pytest.approx(box(20.5, 10, 40, 20)) and kept[1] == pytest.approx(box(60, 10, 40, 20))
+    assert len(word_finder.merge(boxes, np.ones(3, np.float32), limit=1)[0]) == 1
+    assert word_finder.merge(boxes[:0], np.zeros(0, np.float32), limit=5)[0].shape == (0, 6)
+
+
+def test_merging_equals_the_slow_obvious_way() -> None:
+    rng = np.random.default_rng(1)
+    boxes = np.array([box(*rng.uniform(0, 60, 2), *rng.uniform(10, 30, 2)) for _ in range(40)])
+    scores = (1 + rng.permutation(40).astype(np.float32)) / 41
+    shapes = shapely.polygons(word_finder.quads_of(boxes))
+    slow: list[int] = []
+    for i in np.argsort(-scores):
+        pairs = [shapely.area(shapes[i] & shapes[j]) / shapely.area(shapes[i] | shapes[j]) for j in slow]
+        if not pairs or max(pairs) < 0.4:
+            slow.append(int(i))
+    kept, _ = word_finder.merge(
+        boxes, scores, limit=40, same=0.4, average_from=1.1
+    )  # nothing is average_from: no means
+    assert kept == pytest.approx(boxes[slow], abs=1e-4)
+
+
+def test_rescaling_moves_corners_as_points() -> None:
+    boxes = np.stack([box(10, 20, 30, 8), box(30, 30, 20, 10, 90)])
+    scale = np.array([2.0, 1.5], np.float32)
+    corners = word_finder.quads_of(word_finder.rescale(boxes, scale))
+    assert corners == pytest.approx(word_finder.quads_of(boxes) * scale, abs=1e-4)
+
+
+def test_growing_moves_each_side_by_shares_of_the_height() -> None:
+    assert word_finder.grow(box(10, 10, 40, 20)[None], (0.1, 0.2))[0] == pytest.approx([10, 10, 44, 28, 1, 0])
+
+
+def test_first_layers_are_minis_own() -> None:
+    clip = backbones.load("mini").clip
+    finder = word_finder.WordFinder()
+    finder.start_from(clip.visual)
+    images = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
+    x = finder.lower(images)
+    theirs = backbones.run_levels(clip, (images.permute(0, 3, 1, 2).float() - finder.mean) / finder.std, 3)
+    for mine, level in zip((x, finder.layer2(x), finder.layer3(finder.layer2(x))), theirs):
+        assert torch.allclose(mine, level, atol=1e-3)
+
+
+def test_files_come_back_and_damage_is_named(tmp_path) -> None:
+    finder = word_finder.WordFinder(width=8, hidden=8)
+    path = word_finder.save(tmp_path / "f.safetensors", finder, {"step": 3})
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    grids = word_finder.predict(word_finder.load(path), image)
+    assert [grid.shape for grid in grids] == [(7, 8, 12), (7, 4, 6), (7, 2, 3)]
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="no word finder"):
+        word_finder.load(path)
+
+
+def test_the_shipped_finder_frames_words_of_rendered_photographs() -> None:
+    finder = word_finder.load()
+    gallery, _ = datasets.load("mini")
+    best = []
+    for photo in gallery.photos[:4]:
+        quads, scores = word_finder.find(finder, np.asarray(open_image(photo.path)))
+        assert len(quads) == len(scores) <= word_finder.LIMIT and (np.diff(scores) <= 0).all()
+        shapes = shapely.polygons(quads)
+        for word in photo.words:
+            mine = shapely.make_valid(shapely.polygons(word.polygon))
+            shared = shapely.area(shapely.intersection(shapes, mine))
+            best.append(float((shared / (shapely.area(shapes) + shapely.area(mine) - shared)).max(initial=0)))
+    assert np.mean(np.array(best) >= 0.5) > 0.7, best
