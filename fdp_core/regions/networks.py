@@ -1,4 +1,4 @@
-"""How a second glance looks at a photograph: a frame for the text map, and one cut for each word that it shows."""
+"""The two networks of the regions: the text map on a frame of the photograph, and the encoder of cuts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from fdp_core.regions.text_map import TextMap
 from fdp_core.retrieval.fast_trunk import FastTrunk
 
 CHUNK = 256  # cuts encoded at once
-"""The fastest glance that still reads: fewer regions, whole numbers of eight bits."""
 
 
 class _Eye(nn.Module):

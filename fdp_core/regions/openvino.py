@@ -1,4 +1,4 @@
-"""Both networks of a second glance in OpenVINO, which is faster than PyTorch on a CPU; an optional extra (`make fast`).
+"""Both networks of the regions in OpenVINO, which is faster than PyTorch on a CPU; an optional extra (`make fast`).
 
 One photograph runs on one core, as many photographs at once as there are cores: many small networks keep a core
 busier than one core's share of each layer would.

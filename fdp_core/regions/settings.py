@@ -15,7 +15,9 @@ PRECISIONS = {"torch": ("float32", "bfloat16"), "openvino": ("float32", "bfloat1
 
 @dataclass(frozen=True)
 class Glance:
-    """How the second glance looks.
+    """Region options: how regions are found, cut and encoded.
+
+    The name and the repr of this class are part of the hashes in records.
 
     Attributes:
         limit: at most so many regions a photograph.
@@ -57,6 +59,7 @@ class Glance:
 
 
 FAST = Glance(limit=32, thresholds=boxes.FEW, same=0.65, engine="openvino", precision="int8")
+"""The fastest options that still read: fewer regions, whole numbers of eight bits."""
 
 
 def frame(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""A second glance: every word that the text map finds is cut out of the photograph and encoded by the same frozen CLIP.
+"""Region vectors: every word that the text map finds is cut out of the photograph and encoded by the same frozen CLIP.
 
 One vector has to hold all words of a photograph, however small; a region's vector holds one. A photograph's score is
 the largest cosine among its regions'. The cost: more vectors to keep, and one more pass over the cuts.
@@ -35,16 +35,16 @@ class RegionSystem:
 
     Args:
         model: a trained :class:`fdp_core.model.FDP`.
-        glance: how to look.
+        glance: the region options.
         text_map: of the model's backbone; None loads the one that comes with it.
         name: what tables call it; None is "FDP + regions", and "FDP + word finder" with one.
         progress: show a progress bar.
         finder: finds the words in place of the text map, in PyTorch whatever the engine, by its own sizes, limit and
-            thresholds in place of the glance's (:data:`fdp_core.regions.word_finder.OPTIONS`); None: the text map.
+            thresholds in place of the options' (:data:`fdp_core.regions.word_finder.OPTIONS`); None: the text map.
 
     Raises:
         fdp_core.regions.text_map.TextMapMissing: there is no text map for the backbone.
-        fdp_core.regions.openvino.OpenVinoMissing: the glance asks for an engine that is not installed.
+        fdp_core.regions.openvino.OpenVinoMissing: the options ask for an engine that is not installed.
 
     Attributes:
         speed: of the latest :meth:`encode_gallery`, and ``sets`` its vectors; ``settings`` what a record should tell.
