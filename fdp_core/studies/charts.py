@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fdp_core.studies.figure_style import BLACK, BLUE, DASHES, ORANGE, PALETTE, figure_style
+from fdp_core.studies.figures import BLACK, BLUE, ORANGE, PALETTE, style
+
+DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
 
 
 def loss_curves(history: Iterable[dict[str, Any]], terms: Sequence[str] | None = None, smooth: int = 1) -> Figure:
@@ -36,7 +38,7 @@ def loss_curves(history: Iterable[dict[str, Any]], terms: Sequence[str] | None =
         raise ValueError("Nothing to draw: the history has no loss terms.")
     if unknown := [term for term in terms if term not in known]:
         raise ValueError(f"The history has no term {unknown[0]!r}; it has {', '.join(known)}.")
-    with figure_style():
+    with style():
         panels = 2 if checks else 1
         fig, axs = plt.subplots(1, panels, figsize=(5 * panels, 3.4), squeeze=False, layout="constrained")
         ax = axs[0, 0]
@@ -85,7 +87,7 @@ def ap_bars(report: Any, count: int = 10) -> Figure:
     Returns:
         The figure; grey lines mark the mean over all queries.
     """
-    with figure_style():
+    with style():
         height = 0.26 * min(count, len(report.texts)) + 0.9
         fig, axs = plt.subplots(1, 2, figsize=(8, height), sharex=True, layout="constrained")
         for ax, rows, colour, hatch, title in (
@@ -123,7 +125,7 @@ def system_bars(reports: Sequence[Any], group: str | None = None) -> Figure:
     names = list(dict.fromkeys(name for report in reports for name in report.groups))
     names = [name for name in names if group in (None, name)]
     labels = ["all queries", *names]
-    with figure_style():
+    with style():
         fig, ax = plt.subplots(figsize=(1.4 + 1.5 * len(labels), 3.2), layout="constrained")
         width = 0.8 / len(reports)
         for number, report in enumerate(reports):
@@ -172,7 +174,7 @@ def cluster_map(features: Any, kinds: Any, words: Sequence[str], names: int = 24
     )
     flat = centred @ directions.T
     share = sizes[:2] ** 2 / max((sizes**2).sum(), 1e-30)
-    with figure_style():
+    with style():
         if ax is None:
             _, ax = plt.subplots(figsize=(6, 4.4), layout="constrained")
         for kind, name, colour, marker in ((0, "function", BLUE, "o"), (1, "content", ORANGE, "^")):

@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fdp_core.distinguish import KINDS
-from fdp_core.studies.figure_style import BLACK, BLUE, DASHES, GREEN, ORANGE, SKY, figure_style
+from fdp_core.studies.charts import DASHES
+from fdp_core.studies.figures import BLACK, BLUE, GREEN, ORANGE, SKY
+from fdp_core.studies.figures import style as book_style
 
 _COLOURS, _GREY = (BLUE, ORANGE), "#777777"
 
@@ -23,7 +25,7 @@ def word_maps(planes: Mapping[str, np.ndarray], kinds: np.ndarray, function: np.
         kinds: int [N], the clusters: 0 function, 1 content.
         function: bool [N], function words by a list.
     """
-    with figure_style():
+    with book_style():
         fig, axs = plt.subplots(1, len(planes), figsize=(4.9 * len(planes), 4.4), squeeze=False, layout="constrained")
         for ax, (name, plane) in zip(axs[0], planes.items()):
             for listed, marker, size, edge in ((False, "o", 14, "none"), (True, "^", 46, BLACK)):
@@ -45,7 +47,7 @@ def agreement(found: Mapping[str, Any]) -> Figure:
     """
     names, scores = list(found), [each.rand for each in found.values()]
     floors = [each.floors for each in found.values()]
-    with figure_style():
+    with book_style():
         fig, ax = plt.subplots(figsize=(8, 0.62 * len(names) + 1.6), layout="constrained")
         kinds = list(floors[0])
         for row, (values, floor) in enumerate(zip(scores, floors)):
@@ -66,7 +68,7 @@ def agreement(found: Mapping[str, Any]) -> Figure:
 
 def information(shares: Mapping[str, Mapping[str, float]]) -> Figure:
     """Draw what clusters tell of the words' traits: word list -> trait -> adjusted mutual information."""
-    with figure_style():
+    with book_style():
         fig, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
         traits = list(next(iter(shares.values())))
         width = 0.8 / len(traits)
@@ -87,7 +89,7 @@ def information(shares: Mapping[str, Mapping[str, float]]) -> Figure:
 
 def planted_curve(distances: Sequence[float], scores: Sequence[float], widths: Sequence[float], cloud: Any) -> Figure:
     """Draw how clusterings answer a planted difference: adjusted Rand index, and silhouette against one cloud's."""
-    with figure_style():
+    with book_style():
         fig, axs = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
         axs[0].plot(distances, scores, "o-", color=BLUE)
         axs[0].set(ylabel="adjusted Rand index with the list", ylim=(-0.05, 1.05))
@@ -108,7 +110,7 @@ def splits(values: Mapping[str, float], luck: np.ndarray, bounds: tuple[float, f
         luck: float [rounds], mAP of random splits, 0-1.
         bounds: of the worst and of the best possible split, 0-1.
     """
-    with figure_style():
+    with book_style():
         fig, ax = plt.subplots(figsize=(8, 0.42 * len(values) + 2.0), layout="constrained")
         low, high = 100 * np.quantile(luck, [0.025, 0.975])
         ax.axvspan(low, high, color=SKY, alpha=0.35, linewidth=0, label="95 % of random splits of the same sizes")
@@ -129,7 +131,7 @@ def length_curves(grouped: Mapping[tuple[str, str], Mapping[int, np.ndarray]]) -
         grouped: as from :func:`fdp_core.studies.contexts.means`; a bar spans the seeds.
     """
     views = list(dict.fromkeys(view for view, _ in grouped))
-    with figure_style():
+    with book_style():
         fig, axs = plt.subplots(1, len(views), figsize=(4.6 * len(views), 3.4), squeeze=False, layout="constrained")
         for (view, kind), by_length in grouped.items():
             ax, number = axs[0, views.index(view)], KINDS.index(kind)

@@ -11,12 +11,10 @@ import pandas as pd
 import pytest
 import torch
 from eval_fakes import HandSystem, gallery, queries
-from PIL import Image
 
 from fdp_core.evaluation import results
 from fdp_core.evaluation.report import evaluate
-from fdp_core.retrieval import geometry
-from fdp_core.studies import charts, plots
+from fdp_core.studies import charts
 from fdp_core.studies.paper import compare_with_paper
 from fdp_core.training.state import History
 
@@ -36,20 +34,6 @@ def report(tmp_path):
 def texts(fig):
     fig.canvas.draw()
     return " ".join(t.get_text() for t in fig.findobj(matplotlib.text.Text))
-
-
-def test_localiser_overlay_draws_probabilities_and_regions_tell_the_best():
-    image = Image.new("RGB", (64, 64))
-    _, placed = geometry.fit_image(image, 64)
-    _, ax = plt.subplots()
-    assert plots.localiser_overlay(image, torch.zeros(2, 2), placed, ax=ax) is ax
-    np.testing.assert_allclose(ax.images[1].get_array(), 0.5)
-    assert ax.images[1].get_clim() == (0, 1)
-    quads = np.array([[[0, 0], [9, 0], [9, 9], [0, 9]], [[20, 20], [40, 20], [40, 30], [20, 30]]])
-    ax = plots.regions_overlay(image, quads, np.array([0.1, 0.3]), title="rank 1")
-    assert ax.get_title() == "rank 1, cosine 0.30"
-    assert [patch.get_linewidth() for patch in ax.patches] == [1.0, 2.5]
-    assert plots.regions_overlay(image, quads[:0], np.zeros(0)).get_title() == "regions"
 
 
 def test_loss_curves_find_their_terms_and_differ_by_line_style():
