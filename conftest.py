@@ -20,9 +20,12 @@ offline = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(offline)
 
 
+DATA = Path(os.environ.get("FDP_DATA") or ROOT / "data")  # as the run was started
+
+
 def data_folder() -> Path:
     """Return where real data sets are looked for: FDP_DATA, else ``data/`` in the checkout."""
-    return Path(os.environ.get("FDP_DATA") or ROOT / "data")
+    return DATA
 
 
 def pytest_configure(config):
@@ -34,6 +37,8 @@ def pytest_configure(config):
     if getattr(config.option, "nbval", False) or getattr(config.option, "nbval_lax", False):
         if not config.option.nbval_sanitize_with:
             config.option.nbval_sanitize_with = str(ROOT / "tests" / "nbval_sanitize.cfg")
+        # stored outputs are those of the data that come along: a real set that lies here would add rows
+        config.fdp_no_data = os.environ["FDP_DATA"] = tempfile.mkdtemp(prefix="fdp-no-data-")
         if "FDP_RESULTS" not in os.environ:  # checking the notebooks must not change the committed records
             config.fdp_scratch = tempfile.mkdtemp(prefix="fdp-results-")
             if (ROOT / "book" / "results").is_dir():
@@ -43,8 +48,9 @@ def pytest_configure(config):
 
 def pytest_unconfigure(config):
     """Remove the scratch copy of the records, and open the network again."""
-    if scratch := getattr(config, "fdp_scratch", None):
-        shutil.rmtree(scratch, ignore_errors=True)
+    for name in ("fdp_scratch", "fdp_no_data"):
+        if scratch := getattr(config, name, None):
+            shutil.rmtree(scratch, ignore_errors=True)
     offline.allow()
 
 
