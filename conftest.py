@@ -15,9 +15,16 @@ ROOT = Path(__file__).parent
 OFFLINE = ROOT / "tests" / "offline"
 matplotlib.use("Agg")
 
-_spec = importlib.util.spec_from_file_location("fdp_offline", OFFLINE / "sitecustomize.py")
-offline = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(offline)
+
+def _load(name: str, path: Path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+offline = _load("fdp_offline", OFFLINE / "sitecustomize.py")
+printed = _load("fdp_printed", ROOT / "tests" / "printed.py")
 
 
 DATA = Path(os.environ.get("FDP_DATA") or ROOT / "data")  # as the run was started
@@ -37,13 +44,33 @@ def pytest_configure(config):
     if getattr(config.option, "nbval", False) or getattr(config.option, "nbval_lax", False):
         if not config.option.nbval_sanitize_with:
             config.option.nbval_sanitize_with = str(ROOT / "tests" / "nbval_sanitize.cfg")
+        _forgive_rounding()
         # stored outputs are those of the data that come along: a real set that lies here would add rows
         config.fdp_no_data = os.environ["FDP_DATA"] = tempfile.mkdtemp(prefix="fdp-no-data-")
         if "FDP_RESULTS" not in os.environ:  # checking the notebooks must not change the committed records
-            config.fdp_scratch = tempfile.mkdtemp(prefix="fdp-results-")
-            if (ROOT / "book" / "results").is_dir():
-                shutil.copytree(ROOT / "book" / "results", config.fdp_scratch, dirs_exist_ok=True)
-            os.environ["FDP_RESULTS"] = config.fdp_scratch
+            config.fdp_scratch = os.environ["FDP_RESULTS"] = tempfile.mkdtemp(prefix="fdp-results-")
+
+
+def _forgive_rounding():
+    """Let nbval compare printed numbers with a tolerance."""
+    from nbval.plugin import IPyNbCell
+
+    sanitize = IPyNbCell.sanitize
+
+    def sanitized(cell, text):
+        clean = sanitize(cell, text)
+        return printed.Printed(clean) if isinstance(clean, str) else clean
+
+    IPyNbCell.sanitize = sanitized
+
+
+def pytest_runtest_setup(item):
+    """Give each notebook the committed records, so that none sees what another has just measured."""
+    scratch, checked = getattr(item.config, "fdp_scratch", None), getattr(item.config, "fdp_checked", None)
+    if scratch is not None and item.path.suffix == ".ipynb" and item.path != checked:
+        item.config.fdp_checked = item.path
+        shutil.rmtree(scratch)
+        shutil.copytree(ROOT / "book" / "results", scratch)
 
 
 def pytest_unconfigure(config):
