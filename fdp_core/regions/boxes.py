@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -129,28 +130,37 @@ def unshrink(width: np.ndarray, height: np.ndarray, ratio: float = SHRINK) -> np
     return (-b + np.sqrt(b * b + 4 * a * c * width * height)) / (2 * a)
 
 
-def distinct(low: np.ndarray, high: np.ndarray, scores: np.ndarray, limit: int, same: float) -> list[int]:
+def suppress(scores: np.ndarray, overlap: Callable[[int], np.ndarray], limit: int, same: float) -> list[int]:
     """Return which boxes to keep, best score first, leaving out those that nearly equal a better one.
 
     Args:
-        low: [P, 2], upper left corners; ``high``: [P, 2], lower right ones.
         scores: [P]; equal ones keep their order.
+        overlap: number of a box -> [P], its intersection over union with every box, 0..1.
         limit: at most so many.
-        same: overlap in 0..1 from which two boxes are one.
+        same: overlap beyond which two boxes are one.
     """
-    order = np.argsort(-scores, kind="stable")
-    low, high = low[order], high[order]
-    area = np.prod(high - low, axis=1)
-    shared = np.ones((len(order), len(order)), np.float32)
-    for axis in (0, 1):
-        ends = np.minimum(high[:, None, axis], high[None, :, axis])
-        shared *= np.clip(ends - np.maximum(low[:, None, axis], low[None, :, axis]), 0, None)
-    equal = shared > same * (area[:, None] + area[None] - shared)
-    gone, kept = np.zeros(len(order), bool), []
-    for i in range(len(order)):
+    gone, kept = np.zeros(len(scores), bool), []
+    for i in np.argsort(-scores, kind="stable"):
         if len(kept) == limit:
             break
         if not gone[i]:
-            kept.append(int(order[i]))
-            gone |= equal[i]
+            kept.append(int(i))
+            gone |= overlap(i) > same
     return kept
+
+
+def distinct(low: np.ndarray, high: np.ndarray, scores: np.ndarray, limit: int, same: float) -> list[int]:
+    """Return which upright boxes to keep, as :func:`suppress`.
+
+    Args:
+        low: [P, 2], upper left corners; ``high``: [P, 2], lower right ones.
+        scores: [P]. limit: at most so many. same: overlap in 0..1.
+    """
+    area = np.prod(high - low, axis=1)
+
+    def overlap(i: int) -> np.ndarray:
+        sides = np.clip(np.minimum(high[i], high) - np.maximum(low[i], low), 0, None)
+        shared = sides.prod(axis=1)
+        return shared / np.maximum(area[i] + area - shared, 1e-9)
+
+    return suppress(scores, overlap, limit, same)

@@ -7,6 +7,7 @@ The first layers are those of the frozen ``mini`` (BatchNorm folded in), the lat
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fdp_core.files import atomic_write_bytes
+from fdp_core.regions.boxes import suppress
 from fdp_core.regions.settings import frame
 from fdp_core.weights import MINI_WEIGHTS
 
@@ -213,7 +215,7 @@ def merge(
         boxes: float32 [K, 6], see :func:`boxes_of`.
         scores: float32 [K], 0..1.
         limit: at most so many.
-        same: overlap from which two are one word.
+        same: overlap beyond which two are one word.
         average_from: overlap from which a rectangle joins the mean, weighted by its score.
 
     Returns:
@@ -221,23 +223,15 @@ def merge(
 
     Source: locality-aware non-maximum suppression of EAST, with one pass over all.
     """
-    order = np.argsort(-scores, kind="stable")
-    boxes, scores = boxes[order], scores[order]
-    left, kept, sure = np.ones(len(boxes), bool), [], []
-    for i in range(len(boxes)):
-        if len(kept) == limit:
-            break
-        if not left[i]:
-            continue
-        shared = overlaps(boxes[i], boxes)
-        near = shared >= average_from
+    shared = functools.cache(lambda i: overlaps(boxes[i], boxes))
+    kept, means = suppress(scores, shared, limit, same), []
+    for i in kept:
+        near = shared(i) >= average_from
         near[i] = True
         mean = np.average(boxes[near], axis=0, weights=scores[near])
         mean[4:] /= max(float(np.linalg.norm(mean[4:])), 1e-6)
-        kept.append(mean)
-        sure.append(scores[i])
-        left &= shared < same
-    return np.array(kept, np.float32).reshape(-1, 6), np.array(sure, np.float32)
+        means.append(mean)
+    return np.array(means, np.float32).reshape(-1, 6), scores[kept].astype(np.float32)
 
 
 def quads_of(boxes: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import time
 import uuid
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +161,33 @@ class FeatureStore:
             [B, C, G, G] float32.
         """
         return torch.from_numpy(np.array(self.array[rows])).to(device).float()
+
+    @torch.inference_mode()
+    def encode(
+        self, head: Callable[[torch.Tensor, np.ndarray], torch.Tensor], batch_size: int = 8,
+        device: str | torch.device = "cpu",
+    ) -> np.ndarray:  # fmt: skip
+        """Apply a head to all photographs, batch by batch.
+
+        Args:
+            head: (features [B, C, G, G], their rows [B]) -> [B, ...].
+            batch_size: photographs at once.
+            device: where the features go.
+
+        Returns:
+            float32 [N, ...]; NaN where a photograph could not be read.
+
+        Raises:
+            ValueError: none of the photographs could be read.
+        """
+        good = np.flatnonzero(self.ok)
+        if not len(good):
+            raise ValueError("None of the photographs could be read.")
+        parts = [good[i : i + batch_size] for i in range(0, len(good), batch_size)]
+        found = np.concatenate([head(self.batch(part, device), part).float().cpu().numpy() for part in parts])
+        encoded = np.full((len(self), *found.shape[1:]), np.nan, np.float32)
+        encoded[good] = found
+        return encoded
 
 
 @dataclass(frozen=True)

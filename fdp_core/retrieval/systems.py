@@ -91,12 +91,9 @@ class TrunkSystem:
         start, rows, parts = time.perf_counter(), [], []
         if self.cache_dir is not None:
             store = self.features(gallery)
-            good = np.flatnonzero(store.ok)
-            computed = store.computed
-            for i in range(0, len(good), self.batch_size):
-                part = good[i : i + self.batch_size]
-                rows.extend(part)
-                parts.append(self._encode(store.batch(part)))
+            rows, computed = np.flatnonzero(store.ok).tolist(), store.computed
+            if rows:
+                parts.append(store.encode(lambda x, _: torch.from_numpy(self._encode(x)), self.batch_size)[rows])
         else:
             errors = []
             settings = (self.backbone, gallery.photos, self.image_size, self.fit, self.batch_size)
