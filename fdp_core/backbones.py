@@ -150,6 +150,11 @@ class Backbone(nn.Module):
         """Return token ids int64 [N, context_length] on the backbone's device."""
         return self.tokenizer(list(texts), context_length=self.context_length).to(self.device)
 
+    def unknown_letters(self, text: str) -> str:
+        """Return the letters that the tokenizer cannot tell apart, each once; CLIP's own knows all: ""."""
+        unknown = getattr(self.tokenizer, "unknown", None)
+        return unknown(text) if unknown else ""
+
     def token_embedding(self, tokens: Tensor) -> Tensor:
         """Look up token ids [N, L]: float [N, L, W]."""
         return self.clip.token_embedding(tokens)

@@ -20,6 +20,12 @@ from torch import Tensor, nn
 # The character-level tokenizer of the compact CLIP.
 
 
+def _plain(text: str) -> str:
+    """Return a text in lower case, without accents, with single spaces."""
+    text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text.lower()).lower())
+    return " ".join("".join(c for c in text if not unicodedata.combining(c)).split())
+
+
 class CharTokenizer:
     """Spells a text letter by letter, so that words never seen in training have a code of their own.
 
@@ -37,9 +43,12 @@ class CharTokenizer:
     @staticmethod
     def fold(text: str) -> str:
         """Return ``text`` in lower case and plain ASCII: no accents, single spaces, '?' for the rest."""
-        text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text.lower()).lower())
-        text = " ".join("".join(c for c in text if not unicodedata.combining(c)).split())
-        return "".join(c if 32 <= ord(c) <= 126 else "?" for c in text)
+        return "".join(c if 32 <= ord(c) <= 126 else "?" for c in _plain(text))
+
+    @staticmethod
+    def unknown(text: str) -> str:
+        """Return the letters of a text that :meth:`fold` has no code for, each once, sorted."""
+        return "".join(sorted({c for c in _plain(text) if not 32 <= ord(c) <= 126}))
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:
         """Encode texts; what does not fit is cut, the end token stays.

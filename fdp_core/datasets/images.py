@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+
+LARGEST = 89_478_485  # pixels: larger photographs are read smaller, as a phone's 200 megapixels need gigabytes
+Image.MAX_IMAGE_PIXELS = 6 * LARGEST  # PIL warns from here on and refuses twice as many: a bomb, not a photograph
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -38,6 +42,8 @@ class CorruptImage(ValueError):
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """Open a photograph by its content, turn it upright (EXIF) and convert it to RGB before anything else.
 
+    One of more than ``LARGEST`` pixels is reduced by a whole number, a JPEG while it is decoded.
+
     Raises:
         CorruptImage: the file is missing, truncated, or no image.
 
@@ -45,8 +51,10 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
+            if image.width * image.height > LARGEST:
+                image.draft(None, tuple(max(1, side // _times(image)) for side in image.size))
             image.load()
-            upright = _upright(image)
+            upright = _upright(image if _times(image) == 1 else image.reduce(_times(image)))
             if upright.mode in (
                 "I;16",
                 "I;16B",
@@ -64,6 +72,11 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise CorruptImage(path, "the file does not exist") from error
     except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error ... for broken files
         raise CorruptImage(path, str(error) or type(error).__name__) from error
+
+
+def _times(image: Image.Image) -> int:
+    """Return by how much the sides of a photograph have to shrink."""
+    return math.ceil((image.width * image.height / LARGEST) ** 0.5)
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -163,6 +164,15 @@ def evaluate(
         raise ValueError(
             f"{gallery.name}/{gallery.split} has {shape[0]} queries and {shape[1]} photographs; expected some."
         )
+    if backbone := getattr(system, "backbone", None):
+        unknown = [text for text in texts if backbone.unknown_letters(text)]
+        if unknown:
+            letters = "".join(sorted(set("".join(map(backbone.unknown_letters, unknown)))))
+            warnings.warn(
+                f"{backbone.name} cannot spell {letters!r}: {len(unknown)} of {len(texts)} queries, {unknown[0]!r} "
+                "among them, are ranked by chance.",
+                stacklevel=2,
+            )
     seconds, clock = {}, time.perf_counter
     start = clock()
     if hasattr(system, "scores"):

@@ -36,6 +36,7 @@ LIMIT, MIN_SCORE = 40, 0.15  # at most so many regions a photograph, at least so
 SAME = 0.6  # overlap from which two are one: a word keeps one to three cuts
 AVERAGE_FROM = 0.8  # overlap from which rectangles are averaged
 MARGIN = (0.15, 0.1)  # of a cut, along and across the text on every side, in heights
+LONG = 3  # a photograph more than so many times as long as wide is looked at in parts
 POWER = 0.05  # a region's unit vector times its certainty to this power: an unsure one has to win clearly
 OPTIONS = {  # of find, for regions that are to be read
     "sizes": SIZES,
@@ -288,6 +289,22 @@ def rescale(boxes: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.column_stack([centre, sides, along / np.maximum(length, 1e-6)[:, None]]).astype(np.float32)
 
 
+def parts_of(image: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Divide a long photograph [h, w, 3] into parts that overlap by its shorter side: each with its corner [2], x, y.
+
+    Another one is one part: itself.
+    """
+    short, axis = min(image.shape[:2]), int(image.shape[1] > image.shape[0])
+    extra, step = image.shape[axis] - LONG * short, (LONG - 1) * short
+    if extra <= 0:
+        return [(image, np.zeros(2, np.float32))]
+    found = []
+    for start in np.linspace(0, extra, int(np.ceil(extra / step)) + 1).astype(int):
+        part = image[:, start : start + LONG * short] if axis else image[start : start + LONG * short]
+        found.append((part, np.array([start, 0] if axis else [0, start], np.float32)))
+    return found
+
+
 def find(
     finder: WordFinder,
     image: np.ndarray,
@@ -299,7 +316,7 @@ def find(
     margin: tuple[float, float] = (0.0, 0.0),
     bfloat16: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find words in a photograph, at one size or several put together.
+    """Find words in a photograph, at one size or several put together; in a long one part by part.
 
     Args:
         finder: the network.
@@ -314,11 +331,13 @@ def find(
         (corners float32 [R, 4, 2] in the photograph's pixels, certainty float32 [R] in 0..1, falling).
     """
     boxes, scores = [], []
-    for size in sizes:
-        small, scale = frame(image, size)
-        found, sure = candidates(predict(finder, small, bfloat16), min_score)
-        boxes.append(rescale(found, scale))
-        scores.append(sure)
+    for part, corner in parts_of(image):
+        for size in sizes:
+            small, scale = frame(part, size)
+            found, sure = candidates(predict(finder, small, bfloat16), min_score)
+            boxes.append(rescale(found, scale))
+            boxes[-1][:, :2] += corner
+            scores.append(sure)
     kept, sure = merge(np.concatenate(boxes), np.concatenate(scores), limit, same, average_from)
     return quads_of(grow(kept, margin)), sure
 

@@ -378,7 +378,7 @@ class Index:
         """Return the cosine of every photograph with a query, the largest of its vectors': [N] float32.
 
         Raises:
-            ValueError: the query is empty or the index has no model.
+            ValueError: the query is empty, has letters that the backbone cannot spell, or the index has no model.
         """
         return self.sets.scores(self._encode(text))[0]
 
@@ -388,22 +388,31 @@ class Index:
             raise ValueError("The query is empty; type a word or a phrase.")
         if self.system is None:
             raise ValueError("This index has no model to encode queries with: load it with Index.load(path, model).")
+        backbone = getattr(self.system, "backbone", None)
+        if letters := backbone.unknown_letters(text) if backbone else "":
+            raise ValueError(f"{backbone.name} cannot spell {letters!r}: the query {text!r} would find anything.")
         return np.asarray(self.system.encode_queries([text]), np.float32)
 
-    def search(self, text: str, k: int = 10) -> list[Hit]:
+    def search(self, text: str, k: int = 10, min_score: float = -np.inf) -> list[Hit]:
         """Find the k photographs with the highest cosine, exactly; equal scores in the order of ids.
 
         Args:
             text: a word or a phrase.
             k: how many, at least 1; at most all come back.
+            min_score: leave out photographs whose cosine is lower; which value tells a hit from chance depends on the
+                model, so try words that are surely absent.
 
         Returns:
             Hits, best first.
+
+        Raises:
+            ValueError: as :meth:`scores`.
         """
         rows, scores = self.sets.nearest(self._encode(text)[0], k)
         return [
             Hit(rank, int(rows[at]), self.ids[rows[at]], self.paths[rows[at]], float(scores[at]))
             for rank, at in enumerate(top_rows(scores, [self.ids[row] for row in rows], k), start=1)
+            if scores[at] >= min_score
         ]
 
 

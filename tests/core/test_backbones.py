@@ -72,6 +72,12 @@ def test_characters_are_their_codes():
 )
 def test_folding(text, folded):
     assert weights.CharTokenizer.fold(text) == folded
+    assert bool(weights.CharTokenizer.unknown(text)) == ("?" in folded)
+
+
+def test_letters_that_cannot_be_spelt_are_named():
+    assert weights.CharTokenizer.unknown("Caf\u00e9 ?!") == ""
+    assert weights.CharTokenizer.unknown("\u5496\u5561 shop \u5496") == "\u5496\u5561"
 
 
 @given(st.text(max_size=40), st.integers(3, 30))

@@ -166,6 +166,12 @@ def test_chance_lies_near_its_expectation(tmp_path):
     np.testing.assert_array_equal(report.scores, again.scores)
 
 
+def test_queries_that_the_backbone_cannot_spell_are_named(tmp_path):
+    asked = dataclasses.replace(queries(), texts=("\u6f22", "w1", "w2", "w3", "w4"))
+    with pytest.warns(UserWarning, match="cannot spell '\u6f22': 1 of 5 queries"):
+        evaluate(systems.zero_shot(FakeBackbone(), 64, progress=False), gallery(tmp_path), asked)
+
+
 def test_bad_input_is_refused(tmp_path):
     shown = gallery(tmp_path)
     with pytest.raises(ValueError, match="relevance matrix"):

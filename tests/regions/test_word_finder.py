@@ -86,6 +86,29 @@ def test_growing_moves_each_side_by_shares_of_the_height() -> None:
     assert word_finder.grow(box(10, 10, 40, 20)[None], (0.1, 0.2))[0] == pytest.approx([10, 10, 44, 28, 1, 0])
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_long_photographs_are_looked_at_in_parts_that_overlap(turned) -> None:
+    image = np.arange(100 * 1234 * 3).reshape(100, 1234, 3)
+    image = image.transpose(1, 0, 2) if turned else image
+    parts = word_finder.parts_of(image)
+    starts = [float(corner.max()) for _, corner in parts]
+    assert starts[0] == 0 and starts[-1] == 1234 - 300 and (np.diff(starts) <= 200).all()
+    for part, (x, y) in parts:
+        np.testing.assert_array_equal(part, image[int(y) : int(y) + part.shape[0], int(x) : int(x) + part.shape[1]])
+        assert max(part.shape[:2]) == 300
+    assert len(word_finder.parts_of(image[:300, :300])) == 1
+
+
+def test_a_word_in_a_long_photograph_is_found_where_it_stands() -> None:
+    finder, (gallery, _) = word_finder.load(), datasets.load("mini")
+    image = np.asarray(open_image(gallery.photos[0].path))
+    plain, _ = word_finder.find(finder, image)
+    long = np.full((image.shape[0], 4 * image.shape[1], 3), 127, np.uint8)
+    long[:, -image.shape[1] :] = image
+    found, _ = word_finder.find(finder, long, sizes=(3 * max(image.shape[:2]) // 32 * 32,))
+    assert len(plain) > 2 and found[:, :, 0].min() > 2.8 * image.shape[1]
+
+
 def test_first_layers_are_minis_own() -> None:
     clip = backbones.load("mini").clip
     finder = word_finder.WordFinder()

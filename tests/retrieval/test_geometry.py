@@ -232,6 +232,14 @@ def test_open_image_reads_by_content_turns_upright_and_converts(tmp_path):
     assert images.open_image(tmp_path / "print.jpg").mode == "RGB"
 
 
+@pytest.mark.parametrize(("name", "times"), [("large.jpg", 2), ("large.png", 2), ("small.png", 1)])
+def test_a_very_large_photograph_is_read_smaller(tmp_path, monkeypatch, name, times):
+    monkeypatch.setattr(images, "LARGEST", 30 * 40 if times > 1 else 10**6)
+    Image.fromarray(np.full((80, 60, 3), 90, np.uint8)).save(tmp_path / name)
+    opened = images.open_image(tmp_path / name)
+    assert opened.size == (60 // times, 80 // times) and abs(opened.getpixel((3, 3))[0] - 90) < 3
+
+
 def test_corrupt_images_name_the_file(tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     Image.new("RGB", (200, 200)).save(tmp_path / "whole.jpg")

@@ -48,6 +48,14 @@ def test_search_finds_the_right_photograph(tmp_path):
         index.search("w3", k=0)
     with pytest.raises(ValueError, match="query is empty"):
         index.search("  ")
+    assert [hit.score for hit in index.search("w3", min_score=0.5)] == [1.0]
+
+
+def test_a_query_that_the_backbone_cannot_spell_is_refused(tmp_path):
+    index = Index.build(system(), gallery(tmp_path))
+    assert index.search("hotel")
+    with pytest.raises(ValueError, match="fake cannot spell '\u6f22'"):
+        index.search("the \u6f22 hotel")
 
 
 def test_a_folder_with_corrupt_photographs(tmp_path):
