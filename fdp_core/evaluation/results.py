@@ -106,38 +106,30 @@ def record(
     if metric not in values:
         raise ValueError(f"The report has no metric {metric!r}; it has {', '.join(values)}.")
     settings = dict(report.settings)
-    backbone, weights_hash = settings.pop("backbone", None), settings.pop("weights_hash", None)
-    model_hash = settings.pop("model_hash", None)  # changes with every training: no part of the identity
+    # changes with every training: the model's hash is no part of the identity
+    names = {name: settings.pop(name, None) for name in ("backbone", "weights_hash", "model_hash")}
     speed = None
     if report.speed is not None and report.speed.fps is not None:
         speed = {"fps": report.speed.fps, **vars(report.speed)}
-    entry = {
+    facts = {
         "set": report.set,
         "split": report.split,
         "protocol": report.protocol,
-        "system": report.system,
-        "metric": metric,
-        "value": values[metric],
         "queries": len(report.texts),
         "images": len(report.ids),
         "unreadable": len(report.unreadable),
-        "values": values,
         # of the mean AP, per cent: 95 % of the means when the queries are drawn again
         "interval": [100 * end for end in metrics.bootstrap_interval(report.ap)],
         "groups": {
             name: {**group, "from": report.groups_from.get(name, "set")} for name, group in report.groups.items()
         },
         "parameters": {**settings, **(parameters or {})},
-        "backbone": backbone,
-        "weights_hash": weights_hash,
-        "model_hash": model_hash,
         "manifest_hash": report.manifest_hash or None,
-        **circumstances(device or getattr(report.speed, "device", "cpu")),
+        "device": device or getattr(report.speed, "device", "cpu"),
         "seconds": sum(report.seconds.values()) if seconds is None else seconds,
         "speed": speed,
-        **extra,
     }
-    return check(_plain(entry))
+    return measurement(report.system, metric, values, **names, **facts, **extra)
 
 
 def measurement(system: str, metric: str, values: dict[str, float], model: Any = None, **facts: Any) -> dict[str, Any]:
@@ -158,7 +150,7 @@ def measurement(system: str, metric: str, values: dict[str, float], model: Any =
     entry |= {"unreadable": 0, "speed": None, "backbone": None, "weights_hash": None}
     if model is not None:
         entry |= {"backbone": model.backbone.name, "weights_hash": model.backbone.weights_hash}
-    return check(entry | circumstances(facts.pop("device", "cpu")) | facts)
+    return check(_plain(entry | circumstances(facts.pop("device", "cpu")) | facts))
 
 
 def circumstances(device: Any = "cpu") -> dict[str, Any]:

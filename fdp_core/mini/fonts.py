@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import os
 import shlex
 import shutil
@@ -31,10 +32,8 @@ _LETTERS = set(map(ord, string.ascii_letters + string.digits))
 
 def font_folders() -> list[Path]:
     """Return the folders searched: ``FDP_FONTS`` (separated as PATH is), the system's, matplotlib's."""
-    import matplotlib
-
     extra = [Path(p) for p in os.environ.get("FDP_FONTS", "").split(os.pathsep) if p]
-    bundled = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    bundled = Path(importlib.util.find_spec(BUNDLED).origin).parent / "mpl-data" / "fonts" / "ttf"
     return [*extra, Path("/usr/share/fonts"), Path.home() / ".fonts", bundled]
 
 

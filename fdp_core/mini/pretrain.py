@@ -14,7 +14,6 @@ where it stopped, to the same result.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
 import time
@@ -31,6 +30,7 @@ from fdp_core.files import atomic_write_bytes, atomic_write_text
 from fdp_core.mini import batches
 from fdp_core.mini.bank import Bank
 from fdp_core.mini.batches import Batches, Recipe
+from fdp_core.training.state import read_state, write_state
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.27, 0.27, 0.27)
 MINI = {
@@ -261,9 +261,7 @@ def _save(
 ) -> None:
     """Write the training state and the shippable weights, each in one piece or not at all."""
     state = {"model": clip.state_dict(), "head": head.state_dict(), "ema": ema, "optimiser": optimiser.state_dict()}
-    stream = io.BytesIO()
-    torch.save(state | {"recipe": asdict(recipe), "step": step}, stream)
-    atomic_write_bytes(out / "state.pt", stream.getvalue())
+    write_state(out / "state.pt", state | {"recipe": asdict(recipe), "step": step})
     half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in ema.items()}
     half = {k: v.cpu().contiguous() for k, v in half.items() if k != "attn_mask"}
     meta = {"config": json.dumps(MINI), "recipe": json.dumps(asdict(recipe)), "step": str(step)}
@@ -280,9 +278,9 @@ def _resume(
 ) -> int:
     """Load the training state, where there is one; returns the step to go on from."""
     path = out / "state.pt"
-    if not path.exists():
+    state = read_state(path)
+    if state is None:
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
     if state["recipe"] != asdict(recipe):
         raise ValueError(
             f"{path} was made with another recipe: {state['recipe']}. Use another --out or the same options."

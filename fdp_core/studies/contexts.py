@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -46,9 +47,8 @@ class FixedVectors:
 def fixed_vectors(model: FDP, store: Any, batch_size: int = 8) -> FixedVectors:
     """Encode the photographs of a :class:`fdp_core.retrieval.features.FeatureStore` once by a trained model."""
     model.eval()
-    rows = [slice(start, start + batch_size) for start in range(0, len(store), batch_size)]
-    parts = [model.encode_features(store.batch(part))["image"].float().cpu().numpy() for part in rows]
-    return FixedVectors(np.concatenate(parts)[:, :, None, None], np.asarray(store.ok), store.geometries)
+    vectors = store.encode(lambda features, _: model.encode_features(features)["image"], batch_size)
+    return FixedVectors(vectors[:, :, None, None], np.asarray(store.ok), store.geometries)
 
 
 class PromptOnly(FDP):
@@ -153,18 +153,10 @@ def rows(both: np.ndarray, kinds: np.ndarray, asked: np.ndarray, view: str, leng
     return found
 
 
-def means(measured: Sequence[Row]) -> dict[tuple[str, str], dict[int, np.ndarray]]:
-    """Group rows: (view, kind) -> length -> float [seeds], mAP in per cent, lengths rising."""
-    found: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for row in sorted(measured, key=lambda row: (row["length"], row["seed"])):
-        found.setdefault((row["view"], row["kind"]), {}).setdefault(row["length"], []).append(row["mAP"])
-    return {key: {length: np.array(values) for length, values in each.items()} for key, each in found.items()}
-
-
-def spread(by_length: Mapping[int, np.ndarray]) -> float:
-    """Return how far the lengths' means over the seeds lie apart, points."""
-    centre = [values.mean() for values in by_length.values()]
-    return float(max(centre) - min(centre))
+def _spread(measured: Sequence[Row]) -> float:
+    """Return by how much the lengths' means over the seeds differ at most, among views and kinds: points."""
+    means = pd.DataFrame(measured).groupby(["view", "kind", "length"])["mAP"].mean().unstack("length")
+    return float((means.max(axis=1) - means.min(axis=1)).max())
 
 
 def entry(
@@ -193,7 +185,7 @@ def entry(
         METRIC,
         {_KEY.format(**row): row["mAP"] for row in measured},
         model,
-        value=max(map(spread, means(measured).values())),
+        value=_spread(measured),
         set=gallery.name,
         split=gallery.split,
         protocol=queries.protocol,
@@ -215,14 +207,6 @@ def read(record: Mapping[str, Any]) -> list[Row]:
             row = match.groupdict()
             found.append({**row, "length": int(row["length"]), "seed": int(row["seed"]), "mAP": float(value)})
     return found
-
-
-def latest(table: Any, set_name: str, split: str, backbone: str) -> dict[str, Any] | None:
-    """Return the latest such record of one set and backbone of :func:`.results.load_all`, or None."""
-    fits = (table["system"] == SYSTEM) & (table["set"] == set_name)
-    fits &= (table["split"] == split) & (table["backbone"] == backbone)
-    found = table[fits].sort_values("date", kind="stable")
-    return None if found.empty else found.iloc[-1].to_dict()
 
 
 def ranked(sets: VectorSets, encoded: np.ndarray, relevant: np.ndarray) -> np.ndarray:
@@ -292,45 +276,7 @@ def choose(both: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     return both[kinds, np.arange(both.shape[1])]
 
 
-def splits(clusters: np.ndarray, function: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the splits that the chapter compares, each int [Q].
-
-    Args:
-        clusters: int [Q], what the model decides.
-        function: bool [Q], what a list of function words says.
-    """
-    clusters, listed = np.asarray(clusters), np.where(function, FUNCTION, CONTENT)
-    return {
-        "FDP's clusters": clusters,
-        "function words by a list": listed,
-        "all as function words": np.full_like(listed, FUNCTION),
-        "all as content words": np.full_like(listed, CONTENT),
-        "FDP's clusters, swapped": 1 - clusters,
-    }
-
-
-def gain(values: np.ndarray, reference: np.ndarray) -> dict[str, float]:
-    """Measure average precisions against those of the same queries by another way.
-
-    Args:
-        values: float [Q], 0-1.
-        reference: float [Q], 0-1.
-
-    Returns:
-        ``mAP``, and by how much it exceeds the other's: ``gain``, with the 95 % interval ``from``, ``to`` of the paired
-        bootstrap over the queries; per cent and points.
-    """
-    low, high = metrics.bootstrap_interval(values - reference)
-    numbers = {"mAP": values.mean(), "gain": (values - reference).mean(), "from": low, "to": high}
-    return {name: 100 * float(value) for name, value in numbers.items()}
-
-
 def random_splits(both: np.ndarray, kinds: np.ndarray, rounds: int = 2000, seed: int = 0) -> np.ndarray:
     """Compute the mAP of splits of the same sizes that are dealt at random: float64 [rounds], 0-1."""
     rng = np.random.default_rng(seed)
     return np.array([choose(both, rng.permutation(kinds)).mean() for _ in range(rounds)])
-
-
-def bounds(both: np.ndarray) -> tuple[float, float]:
-    """Return the mAP of the worst and of the best of all possible splits, 0-1; no split can leave this range."""
-    return float(both.min(axis=0).mean()), float(both.max(axis=0).mean())

@@ -30,6 +30,7 @@ PALETTE = BLUE, ORANGE, GREEN, RED, SKY, PURPLE, BLACK = (  # Okabe and Ito: saf
 )  # fmt: skip
 GREY = "#666666"
 MARKERS = "osD^vP*"
+HATCHES = ("", "//", "..", "xx", "\\\\")
 DASHES = ((), (4, 2), (1, 1.5), (4, 1.5, 1, 1.5), (6, 1, 1, 1, 1, 1), (8, 2), (2, 1))  # as seaborn takes them
 _THUMBNAIL = 240  # pixels of the long side: keeps executed notebooks small
 

@@ -12,15 +12,12 @@ import numpy as np
 import torch
 from sklearn import metrics
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.manifold import TSNE
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fdp_core import datasets
 from fdp_core.distinguish import Clusters
 from fdp_core.words import CONTENT_WORDS, FUNCTION_WORDS, MIN_LENGTH, english_words, fold
 
@@ -118,24 +115,6 @@ def word_lists(trained: Sequence[str]) -> dict[str, list[str]]:
     return {name: words for name, words in lists.items() if words}
 
 
-def query_lists(names: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Return the single words among the test queries of data sets.
-
-    Args:
-        names: of sets; nothing is fetched.
-
-    Returns:
-        (name -> words, names of the sets that are not here).
-    """
-    found, missing = {}, []
-    for name in names:
-        try:
-            found[name] = single_words(datasets.load(name, "test")[1].texts)
-        except datasets.DatasetMissing:
-            missing.append(name)
-    return found, missing
-
-
 @dataclass(frozen=True)
 class Split:
     """2-means of one word list as FDP does it.
@@ -192,38 +171,6 @@ def silhouette(features: np.ndarray, clusters: np.ndarray) -> float:
     """Compute the mean silhouette of clusters, -1..1, Euclidean; NaN where there is only one cluster."""
     few = len(np.unique(clusters))
     return float(metrics.silhouette_score(features, clusters)) if 1 < few < len(clusters) else float("nan")
-
-
-def traits(words: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return what the spelling of N words says: length, first and last letter, number of vowels, each [N]."""
-    folded = [fold(word) for word in words]
-    return {
-        "length": np.array([len(word) for word in folded]),
-        "first letter": np.array([word[:1] for word in folded]),
-        "last letter": np.array([word[-1:] for word in folded]),
-        "vowels": np.array([sum(letter in "aeiou" for letter in word) for word in folded]),
-    }
-
-
-def shared_information(labels: dict[str, np.ndarray], clusters: np.ndarray) -> dict[str, float]:
-    """Compute the adjusted mutual information of clusters with each labelling: 1 the same, 0 as much as by luck.
-
-    Source: Vinh, Epps & Bailey (2010), Journal of Machine Learning Research 11.
-    """
-    return {name: float(metrics.adjusted_mutual_info_score(values, clusters)) for name, values in labels.items()}
-
-
-def flat_maps(features: np.ndarray, seed: int = 0, perplexity: float = 30.0) -> dict[str, np.ndarray]:
-    """Draw N words on two planes: {"PCA": [N, 2], "t-SNE": [N, 2]}, float64.
-
-    Args:
-        features: float [N, D].
-        seed: of t-SNE.
-        perplexity: of t-SNE, about how many neighbours count; lowered where N is small.
-    """
-    plane = PCA(2, random_state=seed).fit_transform(features)
-    near = min(perplexity, (len(features) - 1) / 3)
-    return {"PCA": plane, "t-SNE": TSNE(2, perplexity=near, init="pca", random_state=seed).fit_transform(features)}
 
 
 # Floors and controls for clusterings: what luck, one cloud or a planted difference would give.
@@ -423,7 +370,7 @@ def probes(features: np.ndarray, labels: np.ndarray, words: Sequence[str], seed:
     dealt = np.random.default_rng(seed).permutation(labels)
     return {
         "text features": linear_probe(features, labels, seed),
-        "length": linear_probe(traits(words)["length"].astype(float), labels, seed),
+        "length": linear_probe(np.array([len(fold(word)) for word in words], float), labels, seed),
         "groups of letters": linear_probe(letter_groups(words), labels, seed),
         "labels dealt": linear_probe(features, dealt, seed),
     }

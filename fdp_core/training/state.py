@@ -173,8 +173,7 @@ class Run:
             "clusters": None if self.model.clusters is None else self.model.clusters.to_state(),
             "words": list(self.model.words),
         }
-        with _naming(self.out_dir / LAST) as path, atomic_path(path) as temporary:
-            torch.save(state, temporary)
+        write_state(self.out_dir / LAST, state)
 
     def export_best(self) -> None:
         """Write the model to ``best.safetensors``; called only while it holds the best weights."""
@@ -189,12 +188,9 @@ class Run:
             ValueError: it belongs to a run with another configuration or other data.
         """
         path = None if self.out_dir is None else self.out_dir / LAST
-        if path is None or not path.exists():
+        state = None if path is None else read_state(path)
+        if state is None:
             return False
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)  # tensors and plain values: no code runs
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise ValueError(f"{path} is no training state or is damaged; remove it, or pass resume=False.") from error
         before, now = json.loads(state["config"]), dataclasses.asdict(self.config)
         if state["backbone"] != self.model.backbone.weights_hash:
             raise ValueError(f"{path} comes from a run on another backbone. Train into another folder.")
@@ -215,6 +211,30 @@ class Run:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(self.generators["cuda"], self.device)
         return True
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write the state of a training (tensors and plain values) in one piece or not at all.
+
+    Raises:
+        OSError: it cannot be written; the message names the file.
+    """
+    with _naming(path), atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """Read the state of a training on the CPU; None where there is none.
+
+    Raises:
+        ValueError: the file is damaged, or something else.
+    """
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)  # tensors and plain values: no code runs
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is no training state or is damaged; remove it to start anew.") from error
 
 
 @contextlib.contextmanager

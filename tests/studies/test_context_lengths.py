@@ -46,18 +46,11 @@ def lessons(trained):
 def test_fixed_vectors_are_the_models_own(trained):
     features = torch.randn(3, trained.backbone.width, 2, 2, generator=torch.Generator().manual_seed(0))
 
-    class Store:
-        ok, geometries = np.ones(3, bool), [None] * 3
-
-        def __len__(self):
-            return 3
-
-        def batch(self, rows):
-            return features[rows]
-
+    store = SimpleNamespace(ok=np.ones(3, bool), geometries=[None] * 3)
+    store.encode = lambda head, batch_size: head(features, np.arange(3)).numpy()
     with torch.no_grad():
         expected = trained.encode_features(features)["image"]
-    found = contexts.fixed_vectors(trained, Store(), batch_size=2)
+    found = contexts.fixed_vectors(trained, store, batch_size=2)
     assert found.array.shape == (3, trained.backbone.embed_dim, 1, 1)
     np.testing.assert_allclose(found.array[:, :, 0, 0], expected.numpy(), atol=1e-5)
 
@@ -126,15 +119,6 @@ def test_rows_take_each_kind_behind_its_own_context(measured):
     ]
 
 
-def test_means_are_grouped_with_rising_lengths(measured):
-    found = contexts.means(measured)
-    assert {key: list(value) for key, value in found.items()} == {
-        ("one vector", "function"): [0, 4],
-        ("one vector", "content"): [0, 4],
-    }
-    assert contexts.spread(found["one vector", "content"]) == pytest.approx(30)
-
-
 def test_a_record_survives_being_saved_and_read(measured, trained, tmp_path):
     gallery = SimpleNamespace(name="mini", split="test", photos=[0] * 5, manifest_hash="")
     queries = SimpleNamespace(protocol="listed", texts=TEXTS)
@@ -143,10 +127,9 @@ def test_a_record_survives_being_saved_and_read(measured, trained, tmp_path):
     path = results.save(made, tmp_path)
     assert os.path.basename(path).startswith("mini_test_fdp-context-lengths_")
     table = results.load_all(tmp_path)
-    found = contexts.latest(table, "mini", "test", trained.backbone.name)
+    found = table.iloc[0]
     assert contexts.read(found) == contexts.read(json.loads(path.read_text()))
     assert sorted(map(str, contexts.read(found))) == sorted(map(str, measured))
-    assert contexts.latest(table, "svt", "test", trained.backbone.name) is None
 
 
 def test_no_rows_make_no_record(trained):
