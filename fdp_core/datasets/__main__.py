@@ -81,17 +81,17 @@ def _galleries(name: str, split: str) -> list[Gallery]:
     return [load(name, part)[0] for part in (parts if parts and split not in parts else [split])]
 
 
-def _leakage(train: str, test: str, distance: int | None) -> int:
+def _leakage(options: argparse.Namespace) -> int:
     from fdp_core.datasets import leakage  # SciPy and PyWavelets behind it are slow to load
 
     progress = sys.stderr.isatty()
-    sides = [_galleries(train, "train"), _galleries(test, "test")]
+    sides = [_galleries(options.train, "train"), _galleries(options.test, "test")]
     hashed = [[leakage.fingerprints(gallery.photos, progress) for gallery in side] for side in sides]
     for gallery, made in zip(sum(sides, []), sum(hashed, []), strict=True):
         print(f"{gallery.name}/{gallery.split}: {len(made.ids):,} photographs")
         if made.unreadable:
             print(f"  {leakage.unreadable_line(made)}")
-    bits = leakage.DISTANCE if distance is None else distance
+    bits = leakage.DISTANCE if options.distance is None else options.distance
     pairs = [pair for a in hashed[0] for b in hashed[1] for pair in leakage.compare(a, b, bits, progress)]
     for pair in pairs:
         print(f"{pair.a}\t{pair.b}\t{pair.bits} of {leakage.BITS} bits differ")
@@ -99,49 +99,42 @@ def _leakage(train: str, test: str, distance: int | None) -> int:
     return int(bool(pairs))
 
 
+def _print(thing: object) -> int:
+    print(thing)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status, 1 with a message on stderr for what the user can mend."""
     parser = argparse.ArgumentParser(prog="python -m fdp_core.datasets", description="Data sets: find, fetch, check.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="what is present, missing or damaged")
-    for command, text in (
-        ("show", "print a manifest"),
-        ("fetch", "download, check and unpack what is missing"),
-        ("verify", "check counts, hashes and every image"),
-        ("where", "print the folder of a set"),
+    for command, text, run in (
+        ("list", "what is present, missing or damaged", lambda _: _list()),
+        ("show", "print a manifest", lambda o: _show(o.name)),
+        ("fetch", "download, check and unpack what is missing", lambda o: _print(fetch(o.name, o.split))),
+        ("verify", "check counts, hashes and every image", lambda o: _verify(o.name, o.split, o.quick)),
+        ("where", "print the folder of a set", lambda o: _print(where(o.name))),
+        ("leakage", "look for test photographs in a training set; exit status 1 if there are", _leakage),
+        ("readme", "write data_manifests/README.md from the manifests", lambda o: _readme(o.check)),
     ):
         sub = commands.add_parser(command, help=text)
-        sub.add_argument("name", help="name or alias of a set")
+        sub.set_defaults(run=run)
+        if command in ("show", "fetch", "verify", "where"):
+            sub.add_argument("name", help="name or alias of a set")
         if command in ("fetch", "verify"):
             sub.add_argument("--split", help="only this split, or this file of weights (default: all)")
         if command == "verify":
             sub.add_argument("--quick", action="store_true", help="do not read the images")
-    sub = commands.add_parser("leakage", help="look for test photographs in a training set; exit status 1 if there are")
-    sub.add_argument("train", help="name, alias or folder")
-    sub.add_argument("test", help="name, alias or folder")
-    sub.add_argument("--distance", type=int, metavar="BITS", help="how many of 256 bits may differ (default: 48)")
-    sub = commands.add_parser("readme", help="write data_manifests/README.md from the manifests")
-    sub.add_argument("--check", action="store_true", help="only say whether it is up to date")
+        if command == "leakage":
+            sub.add_argument("train", help="name, alias or folder")
+            sub.add_argument("test", help="name, alias or folder")
+            sub.add_argument("--distance", type=int, metavar="BITS", help="how many of 256 may differ (default: 48)")
+        if command == "readme":
+            sub.add_argument("--check", action="store_true", help="only say whether it is up to date")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # what they say is in the tables
     try:
-        match options.command:
-            case "list":
-                return _list()
-            case "show":
-                return _show(options.name)
-            case "fetch":
-                print(fetch(options.name, options.split))
-                return 0
-            case "verify":
-                return _verify(options.name, options.split, options.quick)
-            case "where":
-                print(where(options.name))
-                return 0
-            case "leakage":
-                return _leakage(options.train, options.test, options.distance)
-            case _:
-                return _readme(options.check)
+        return options.run(options)
     except (DatasetMissing, FetchError, ManifestError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         if isinstance(error, FetchError) and options.command == "fetch":

@@ -27,20 +27,11 @@ MAX_FILES = 500_000
 MAX_READ = 1 << 24  # no header and no name of an honest archive is longer
 _CLUTTER = {"__MACOSX", ".DS_Store", "Thumbs.db"}
 _OPENERS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
-# What the archive modules raise on damaged files, beside some OSErrors; see is_damage.
-DAMAGE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    RuntimeError,  # unknown packing, too deep nesting
-    MemoryError,
-    ValueError,
-    OverflowError,
-)
-Entry = tuple[str, int, Callable[[], IO[bytes]], str]
+# What the archive modules raise on damaged files, beside some OSErrors (see is_damage); RuntimeError: unknown packing.
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error)
+DAMAGE += (EOFError, RuntimeError, MemoryError, ValueError, OverflowError)
+Opener = Callable[[], IO[bytes]]
+Entry = tuple[str, int, Opener, str]
 
 
 class ArchiveError(Exception):
@@ -87,7 +78,7 @@ def open_entries(archive: Path) -> Iterator[Iterator[Entry]]:
             yield _zip_entries(stack.enter_context(zipfile.ZipFile(archive)))
             return
         if head.startswith(b"PK\3\4"):
-            raise ArchiveError(f"{archive} is a zip archive that breaks off; nothing was unpacked")
+            raise ArchiveError("a zip archive that breaks off")
         opener = next((opener for mark, opener in _OPENERS if head.startswith(mark)), open)
         stream = _Bounded(stack.enter_context(opener(archive, "rb")))
         try:
@@ -95,7 +86,7 @@ def open_entries(archive: Path) -> Iterator[Iterator[Entry]]:
         except (*DAMAGE, OSError) as error:
             if not is_damage(error):
                 raise
-            raise ArchiveError(f"{archive} is not an archive (a web page in its place?): neither zip nor tar") from None
+            raise ArchiveError("not an archive (a web page in its place?): neither zip nor tar") from None
         yield _tar_entries(source, stream)
 
 
@@ -124,40 +115,50 @@ def _tar_entries(source: tarfile.TarFile, stream: _Bounded) -> Iterator[Entry]:
 
 
 def _target(name: str, strip: int, flatten: bool) -> str | None:
-    """Return where an entry goes, or None for clutter; raises ValueError for names that lead elsewhere."""
-    parts = PurePosixPath(inside(name)).parts
+    """Return where an entry goes, or None for clutter; raises ArchiveError for names that lead elsewhere."""
+    try:
+        parts = PurePosixPath(inside(name)).parts
+    except ValueError as error:
+        raise ArchiveError(str(error)) from None
     if _CLUTTER & set(parts) or parts[-1].startswith("._"):
         return None
     if max(len(os.fsencode(part)) for part in parts) > 255:
-        raise ValueError(f"{name[:80]!r}... is longer than a file name may be")
+        raise ArchiveError(f"{name[:80]!r}... is longer than a file name may be")
     if flatten:
         return parts[-1]
     return str(PurePosixPath(*parts[strip:])) if len(parts) > strip else None
 
 
-class _Plan(dict[str, tuple[str, Callable[[], IO[bytes]]]]):
-    """Target -> (name, opener) of the files to write; no two of them may be one file on any system."""
-
-    def __init__(self, keep_out: str | None) -> None:
-        super().__init__()
-        self.keys_seen: dict[str, str] = {}
-        self.keep_out = keep_out
-
-    def enter(self, target: str, name: str, opener: Callable[[], IO[bytes]]) -> None:
+def _plan(
+    entries: Iterator[Entry], max_bytes: int, max_files: int, strip: int, flatten: bool, keep_out: str | None
+) -> tuple[dict[str, tuple[str, Opener]], int]:
+    """Return target -> (name, opener) of the files to write, no two of them one file on any system, and their size."""
+    plan: dict[str, tuple[str, Opener]] = {}
+    targets: dict[str, str] = {}  # by the name as systems compare it
+    declared = 0
+    for name, size, opener, fault in entries:
+        declared += size
+        if fault:
+            raise ArchiveError(f"{name!r} {fault}")
+        if declared > max_bytes:
+            raise ArchiveError(f"it would unpack to more than {max_bytes:,} bytes")
+        if len(plan) >= max_files:
+            raise ArchiveError(f"it holds more than {max_files:,} files")
+        if (target := _target(name, strip, flatten)) is None:
+            continue
         key = same_name(target)
-        if (other := self.keys_seen.get(key)) is not None:
-            raise ValueError(f"{name!r} occurs twice" if other == target else f"{name!r} and {other!r} are one name")
-        if self.keep_out and key.split("/", 1)[0] == self.keep_out:
-            raise ValueError(f"{name!r} would go into {self.keep_out}/, which is kept for archives")
-        self.keys_seen[key] = target
-        self[target] = (name, opener)
-
-    def check_folders(self) -> None:
-        for key, target in self.keys_seen.items():
-            folder = key
-            while (folder := folder.rpartition("/")[0]) != "":
-                if folder in self.keys_seen:
-                    raise ValueError(f"{self.keys_seen[folder]!r} is a file and the folder of {target!r}")
+        if (other := targets.get(key)) is not None:
+            raise ArchiveError(f"{name!r} occurs twice" if other == target else f"{name!r} and {other!r} are one name")
+        if keep_out and key.split("/", 1)[0] == keep_out:
+            raise ArchiveError(f"{name!r} would go into {keep_out}/, which is kept for archives")
+        targets[key], plan[target] = target, (name, opener)
+    for key, target in targets.items():
+        for folder in map(str, PurePosixPath(key).parents):
+            if folder in targets:
+                raise ArchiveError(f"{targets[folder]!r} is a file and the folder of {target!r}")
+    if not plan:
+        raise ArchiveError("it holds no file to unpack")
+    return plan, declared
 
 
 def unpack(
@@ -191,45 +192,26 @@ def unpack(
         ArchiveError: damaged, hostile or too big.
         OSError: the disk is full or the folder cannot be written.
     """
-    nothing = "nothing was unpacked"
     try:
         with open_entries(archive) as entries:
-            plan, declared = _Plan(keep_out), 0
-            for name, size, opener, fault in entries:
-                if fault:
-                    raise ArchiveError(f"{archive}: {name!r} {fault}; {nothing}")
-                declared += size
-                if declared > max_bytes:
-                    raise ArchiveError(f"{archive} would unpack to more than {max_bytes:,} bytes; {nothing}")
-                if len(plan) >= max_files:
-                    raise ArchiveError(f"{archive} holds more than {max_files:,} files; {nothing}")
-                try:
-                    target = _target(name, strip, flatten)
-                    if target is not None:
-                        plan.enter(target, name, opener)
-                except ValueError as error:
-                    raise ArchiveError(f"{archive}: {error}; {nothing}") from None
-            if not plan:
-                raise ArchiveError(f"{archive} holds no file to unpack")
-            try:
-                plan.check_folders()
-            except ValueError as error:
-                raise ArchiveError(f"{archive}: {error}; {nothing}") from None
+            plan, declared = _plan(entries, max_bytes, max_files, strip, flatten, keep_out)
             enough_space(folder.parent, declared)
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as staging:
-                hashes = _write(archive, plan, Path(staging), max_bytes)
+                hashes = _write(plan, Path(staging), max_bytes)
                 for target in plan:
                     (folder / target).parent.mkdir(parents=True, exist_ok=True)
                     os.replace(Path(staging) / target, folder / target)
             return hashes
+    except ArchiveError as error:
+        raise ArchiveError(f"{archive}: {error}; nothing was unpacked") from None
     except (*DAMAGE, OSError) as error:
         if not is_damage(error):
             raise
-        raise ArchiveError(f"{archive} is damaged ({error}); {nothing}") from None
+        raise ArchiveError(f"{archive} is damaged ({error}); nothing was unpacked") from None
 
 
-def _write(archive: Path, plan: _Plan, staging: Path, max_bytes: int) -> dict[str, str]:
+def _write(plan: dict[str, tuple[str, Opener]], staging: Path, max_bytes: int) -> dict[str, str]:
     hashes, total = {}, 0
     for target, (name, opener) in plan.items():
         path = staging / target
@@ -239,7 +221,7 @@ def _write(archive: Path, plan: _Plan, staging: Path, max_bytes: int) -> dict[st
             while chunk := source.read(1 << 20):
                 total += len(chunk)
                 if total > max_bytes:
-                    raise ArchiveError(f"{archive}: {name!r} holds more than it declares; nothing was unpacked")
+                    raise ArchiveError(f"{name!r} holds more than it declares")
                 out.write(chunk)
                 digest.update(chunk)
         hashes[target] = digest.hexdigest()

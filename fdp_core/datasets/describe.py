@@ -67,14 +67,10 @@ def section(source: Manifest) -> str:
     if data.get("citation"):
         lines.append(f"* Cite: {data['citation'].strip()}")
     for split, facts in data["splits"].items():
-        counts = ", ".join(
-            f"{facts[key]:,} {key}" for key in ("photographs", "words", "legible", "queries") if key in facts
-        )
-        protocol = facts["protocol"]
-        lines.append(
-            f"* {split.capitalize()}: {counts or 'counts not pinned'}. "
-            f"Queries: {protocol['summary']}. {protocol['source'].strip()}"
-        )
+        kinds = (key for key in ("photographs", "words", "legible", "queries") if key in facts)
+        counts = ", ".join(f"{facts[key]:,} {key}" for key in kinds)
+        queries = f"Queries: {facts['protocol']['summary']}. {facts['protocol']['source'].strip()}"
+        lines.append(f"* {split.capitalize()}: {counts or 'counts not pinned'}. {queries}")
     lines += ["", "```text", data["tree"].rstrip(), "```", ""]
     if data.get("files"):
         lines += ["| file | size | checksum |", "|---|---:|---|"]

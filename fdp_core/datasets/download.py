@@ -21,22 +21,19 @@ from fdp_core.files import sha256_file
 CHUNK = 1 << 16
 NETWORK_ERRORS = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, UnicodeError)
 RETRIED = frozenset({408, 425, 429, *range(500, 600)})  # status codes that may be better the next time
-_REFUSED = "the connection was refused"
-_UNKNOWN_HOST = "the name of the server is not known here (no network?)"
-_MEANINGS = (
-    ("Connection refused", _REFUSED),
-    ("Name or service not known", _UNKNOWN_HOST),
-    ("Temporary failure in name resolution", _UNKNOWN_HOST),
-    ("No address associated with hostname", _UNKNOWN_HOST),
-    ("nodename nor servname", _UNKNOWN_HOST),
-    ("getaddrinfo failed", _UNKNOWN_HOST),
-    ("Network is unreachable", "the network is unreachable"),
-    ("certificate verify failed", "the certificate of the server is not trusted here"),
-    ("Read timed out", "the server stopped sending"),
-    ("timed out", "the server does not answer"),
-    ("IncompleteRead", "the connection ended too early"),
-    ("Connection aborted", "the connection was broken off"),
-    ("Connection broken", "the connection was broken off"),
+_MEANINGS = (  # what the packages say, what it means, and whether another try is pointless
+    ("Connection refused", "the connection was refused", True),
+    (
+        "not known|name resolution|No address associated|nodename nor servname|getaddrinfo failed",
+        "the name of the server is not known here (no network?)",
+        True,
+    ),
+    ("Network is unreachable", "the network is unreachable", False),
+    ("certificate verify failed", "the certificate of the server is not trusted here", False),
+    ("Read timed out", "the server stopped sending", False),
+    ("timed out", "the server does not answer", False),
+    ("IncompleteRead", "the connection ended too early", False),
+    ("Connection (aborted|broken)", "the connection was broken off", False),
 )
 
 
@@ -48,24 +45,21 @@ class DiskFault(FetchError):
     """The fault is on this side: a full disk or a folder that cannot be written; no other address will help."""
 
 
-def network_error(error: Exception) -> tuple[str, bool]:
+def _network_error(error: Exception) -> tuple[str, bool]:
     """Return in plain words what went wrong on the network, and whether another try is pointless."""
+    if isinstance(error, requests.exceptions.HTTPError):
+        status, reason = error.response.status_code, _one_line(error.response.reason or "")
+        return f"the server answered {status} {reason}".rstrip(), status not in RETRIED
     if isinstance(error, requests.exceptions.TooManyRedirects):
         return "the server sends us from address to address without end", True
     if isinstance(error, (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL)):
         return "it leads to an address that is no web address", True
     text = str(error)
-    for mark, meaning in _MEANINGS:
-        if mark in text:
-            return meaning, meaning in (_REFUSED, _UNKNOWN_HOST)
+    for mark, meaning, final in _MEANINGS:
+        if re.search(mark, text):
+            return meaning, final
     reason = text.rpartition("Failed to establish a new connection: ")[2].rstrip("'\")")
     return _one_line(reason) or type(error).__name__, False
-
-
-def http_error(response: requests.Response) -> tuple[str, bool]:
-    """Return which status came in place of the file, and whether another try is pointless."""
-    reason = f"the server answered {response.status_code} {_one_line(response.reason or '')}".rstrip()
-    return reason, response.status_code not in RETRIED
 
 
 def _one_line(text: str) -> str:
@@ -73,7 +67,7 @@ def _one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)[:200].strip()
 
 
-def byte_range(response: requests.Response) -> tuple[int, int | None]:
+def _byte_range(response: requests.Response) -> tuple[int, int | None]:
     """Return the first byte of a response in the file, -1 where none is named, and the file's length where it is."""
     length = _number(response.headers.get("Content-Length", ""))
     if response.status_code == 200:
@@ -90,18 +84,10 @@ def _number(text: str) -> int | None:
 
 
 @dataclass
-class Resumable:
-    """A downloader for pooch; where a hash is known, a ``.part`` file is kept between tries and between runs.
+class _Resumable:
+    """A downloader for pooch, with the arguments of :func:`download`; the bytes gather in ``part``.
 
-    Attributes:
-        part: where the bytes gather.
-        known_hash: ``"sha256:..."`` or ``"md5:..."``, or None (trust on first use; every try begins anew).
-        limit: the most bytes to accept.
-        copies: how often the file has to fit on the disk: twice if it is to be unpacked.
-        progress: show a bar.
-        timeout: seconds without a byte after which the connection is given up.
-        tries: how often a broken connection is taken up again.
-        pause: seconds before the second try; grows linearly.
+    Where a hash is known, the part is kept between tries and between runs; else every try begins anew.
     """
 
     part: Path
@@ -117,13 +103,11 @@ class Resumable:
 
     def __call__(self, url: str, output_file: str, _pooch: object) -> None:
         self._gather(url)
-        right = self._is_right()
-        if self.resumed and not right:
+        if self.resumed and not self._is_right():
             # The kept part may be of another version of the file: once more, from the start.
             self.afresh = True
             self._gather(url)
-            right = self._is_right()
-        if not right:
+        if not self._is_right():
             digest = pooch.file_hash(str(self.part), alg=self.known_hash.split(":")[0])
             raise FetchError(
                 f"{url} is not the file that is meant: {self.known_hash} expected, {digest} received. The file is kept "
@@ -142,10 +126,8 @@ class Resumable:
         for attempt in range(1, self.tries + 1):
             try:
                 return self._stream(url)
-            except requests.exceptions.HTTPError as error:
-                fault, final = http_error(error.response)
             except NETWORK_ERRORS as error:
-                fault, final = network_error(error)
+                fault, final = _network_error(error)
             if final:
                 break
             if attempt < self.tries:
@@ -158,7 +140,7 @@ class Resumable:
         # identity: a length and a range must count the file's own bytes, not those of a compressed transfer
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
-            first, total = byte_range(response)
+            first, total = _byte_range(response)
             if have and response.status_code == 416 and self._is_right():
                 return  # the part is the whole file
             if response.status_code == 416 or (response.status_code == 206 and first != have):
@@ -233,7 +215,7 @@ def download(
     """
     pooch.get_logger().setLevel(logging.WARNING)
     part = target.with_name(target.name + ".part")
-    downloader = Resumable(part, known_hash, limit, copies, progress, timeout, tries, pause)
+    downloader = _Resumable(part, known_hash, limit, copies, progress, timeout, tries, pause)
     try:
         pooch.retrieve(url, known_hash, fname=target.name, path=target.parent, downloader=downloader)
     except OSError as error:
@@ -243,14 +225,11 @@ def download(
 
 def no_room(error: OSError, folder: Path) -> DiskFault:
     """Turn an error of the file system into one line that says what to do."""
+    reason = error.strerror or error
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFault(
-            f"The disk that holds {folder} is full ({error.strerror}). What came so far is kept: "
-            "make room, or set FDP_DATA to another disk, and run again."
-        )
-    return DiskFault(
-        f"Cannot write to {folder}: {error.strerror or error}. Set FDP_DATA to a folder that you may write."
-    )
+        advice = "What came so far is kept: make room, or set FDP_DATA to another disk, and run again."
+        return DiskFault(f"The disk that holds {folder} is full ({reason}). {advice}")
+    return DiskFault(f"Cannot write to {folder}: {reason}. Set FDP_DATA to a folder that you may write.")
 
 
 def set_aside(path: Path, name: str | None = None) -> Path:

@@ -23,7 +23,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
     Returns:
         ``{"trusted": {file: {"sha256", "bytes", "source", "date"}}, "unpacked": {file: sha256},
-        "files": {path: sha256}}``; empty parts where nothing was noted or there is no record.
+        "files": {path: sha256}}``, with empty parts where nothing was noted.
 
     Raises:
         FetchError: the record is not readable; it names the file.
@@ -51,7 +51,7 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
     atomic_write_text(folder / DOWNLOADS / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
-def known_hash(entry: dict[str, Any], record: dict[str, Any]) -> str | None:
+def _known_hash(entry: dict[str, Any], record: dict[str, Any]) -> str | None:
     """Return ``"sha256:..."`` or ``"md5:..."`` of a manifest's file, from the manifest or the first download."""
     for algorithm in ("sha256", "md5"):
         if algorithm in entry:
@@ -70,13 +70,12 @@ def _obtain(
 ) -> tuple[Path, bool]:
     """Return the checked file of a manifest's entry and whether it was downloaded just now."""
     target, packed = _place(entry, folder), entry.get("unpack", True)
-    known = known_hash(entry, record)
+    known = _known_hash(entry, record)
     limit = entry.get("bytes") or entry["max_mb"] * 10**6
     if target.is_file() and known and not pooch.hashes.hash_matches(str(target), known):
-        raise FetchError(
-            f"{target} is not the file that {_who_knows(entry)} means: {known} expected. "
-            f"It is kept as {set_aside(target)}; run again for a new one."
-        )
+        told = "the manifest" if _in_manifest(entry) else "the record of the first download"
+        aside = f"It is kept as {set_aside(target)}; run again for a new one."
+        raise FetchError(f"{target} is not the file that {told} means: {known} expected. {aside}")
     origin = "placed by hand"
     if not target.is_file():
         faults = []
@@ -93,10 +92,8 @@ def _obtain(
     if known is None:
         # Do not trust what is not even an archive, such as a login page that came in its place.
         if packed and not is_archive(target):
-            raise FetchError(
-                f"What came as {target.name} is not an archive (a web page in its place?). "
-                f"It is kept as {set_aside(target)}."
-            )
+            fault = f"What came as {target.name} is not an archive (a web page in its place?)."
+            raise FetchError(f"{fault} It is kept as {set_aside(target)}.")
         record["trusted"][entry["file"]] = {
             "sha256": sha256_file(target),
             "bytes": target.stat().st_size,
@@ -107,13 +104,9 @@ def _obtain(
     return target, origin != "placed by hand"
 
 
-def in_manifest(entry: dict[str, Any]) -> bool:
-    """Whether the manifest itself holds a hash of the file."""
+def _in_manifest(entry: dict[str, Any]) -> bool:
+    """Tell whether the manifest itself holds a hash of the file."""
     return "sha256" in entry or "md5" in entry
-
-
-def _who_knows(entry: dict[str, Any]) -> str:
-    return "the manifest" if in_manifest(entry) else "the record of the first download"
 
 
 def fetch(
@@ -156,16 +149,14 @@ def fetch(
         raise FetchError(str(error)) from error
     except OSError as error:
         raise no_room(error, folder) from error
-    return _complete(source, wanted, root)
+    for part in wanted:
+        if lacking := source.lacking(part, root):
+            raise missing(source, part, lacking, root)
+    return folder
 
 
 def _fetch_files(
-    source: Manifest,
-    wanted: list[str],
-    folder: Path,
-    root: Path | None,
-    progress: bool,
-    network: dict[str, float],
+    source: Manifest, wanted: list[str], folder: Path, root: Path | None, progress: bool, network: dict[str, float]
 ) -> None:
     record = read_record(folder)
     entries = [entry for entry in source.data["files"] if set(source.parts_of(entry)) & set(wanted)]
@@ -174,17 +165,12 @@ def _fetch_files(
     todo = []
     for entry in entries:
         parts = source.parts_of(entry)
-        if not entry.get("unpack", True):
-            todo.append(entry)  # no more than a look at its hash where it is there
-            continue
         whole = not any(source.lacking(part, root) for part in parts)
-        if not (whole and (entry["file"] in record["unpacked"] or not fetched & set(parts))):
+        unpacked = entry["file"] in record["unpacked"] or not fetched & set(parts)
+        if not entry.get("unpack", True) or not (whole and unpacked):  # what is not packed gets a look at its hash
             todo.append(entry)
-    absent = [
-        _place(entry, folder).relative_to(folder).as_posix()
-        for entry in todo
-        if not entry.get("urls") and not _place(entry, folder).is_file()
-    ]
+    places = [_place(entry, folder) for entry in todo if not entry.get("urls")]
+    absent = [place.relative_to(folder).as_posix() for place in places if not place.is_file()]
     if absent:
         raise missing(source, ", ".join(wanted), absent, root)
     obtained = [_obtain(entry, folder, record, progress, network) for entry in todo]
@@ -212,7 +198,7 @@ def _unpack(archive: Path, entry: dict[str, Any], folder: Path, record: dict[str
         )
     except ArchiveError as error:
         mark.unlink()  # nothing was put in place
-        if in_manifest(entry) or entry["file"] in record["unpacked"]:
+        if _in_manifest(entry) or entry["file"] in record["unpacked"]:
             raise
         # It was never any good: trust it no more, and let the next run get another.
         record["trusted"].pop(entry["file"], None)
@@ -223,10 +209,3 @@ def _unpack(archive: Path, entry: dict[str, Any], folder: Path, record: dict[str
     record["unpacked"][entry["file"]] = digest
     _write_record(folder, record)
     mark.unlink()
-
-
-def _complete(source: Manifest, wanted: list[str], root: Path | None) -> Path:
-    for part in wanted:
-        if lacking := source.lacking(part, root):
-            raise missing(source, part, lacking, root)
-    return source.folder(root)

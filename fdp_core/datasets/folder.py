@@ -57,12 +57,8 @@ def read_table(path: Path, ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
     unknown: list[tuple[int, str]] = []
     for line, row in _rows(path, text, separator):
         if len(row) != width:
-            raise ParseError(
-                path,
-                line,
-                f"{len(row)} cells where the header names {width}: words in a cell are separated by spaces or |, and "
-                f"a cell that holds {separator!r} stands in double quotes",
-            )
+            advice = f"words are separated by spaces or |, and a cell that holds {separator!r} stands in double quotes"
+            raise ParseError(path, line, f"{len(row)} cells where the header names {width}: {advice}")
         name = row[file_column]
         if name not in look_up.names:  # a name that is there needs no mending, not even one with a colon
             try:
@@ -124,12 +120,8 @@ def _header(path: Path, text: str) -> tuple[str, int, int, int]:
             break
         if names.count("file") == 1 and names.count("words") == 1:
             return separator, names.index("file"), names.index("words"), len(names)
-    raise ParseError(
-        path,
-        number,
-        f"expected a header with one column file and one column words, separated by a comma, a semicolon or a tab, "
-        f"found {line[:80]!r}",
-    )
+    wanted = "a header with one column file and one column words, separated by a comma, a semicolon or a tab"
+    raise ParseError(path, number, f"expected {wanted}, found {line[:80]!r}")
 
 
 def _not_there(unknown: list[tuple[int, str]], ids: Sequence[str]) -> str:

@@ -106,9 +106,7 @@ class Manifest:
             ValueError: the set has no such split, or no photographs at all.
         """
         if self.is_weights:
-            raise ValueError(
-                f"{self.name!r} holds the weights of models, no photographs; `fdp_core.backbones.load` reads them."
-            )
+            raise ValueError(f"{self.name!r} holds the weights of models, no photographs; `backbones.load` reads them.")
         name = self.part(name)
         return name, self.data["splits"][name]
 
@@ -169,11 +167,9 @@ def manifests_folder() -> Path:
     for folder in candidates:
         if (folder / "schema.json").is_file():
             return folder
-    looked = ", ".join(str(folder) for folder in candidates)
-    raise ManifestError(
-        f"No data manifests at {looked}. Install the checkout with `pip install -e .`, "
-        "or set FDP_MANIFESTS to its data_manifests folder."
-    )
+    looked = ", ".join(map(str, candidates))
+    advice = "Install the checkout with `pip install -e .`, or set FDP_MANIFESTS to its data_manifests folder."
+    raise ManifestError(f"No data manifests at {looked}. {advice}")
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -193,7 +189,7 @@ def _checked(path: Path, raw: bytes) -> dict[str, Any]:
         data = yaml.safe_load(raw)
     except yaml.YAMLError as error:
         raise ManifestError(f"{path}: not valid YAML: {error}") from None
-    error = jsonschema.exceptions.best_match(_validator().iter_errors(data))
+    error = jsonschema.exceptions.best_match(_validator(manifests_folder() / "schema.json").iter_errors(data))
     if error is not None:
         raise ManifestError(f"{path}: {error.json_path}: {error.message}")
     if data["name"] != path.stem:
@@ -202,12 +198,8 @@ def _checked(path: Path, raw: bytes) -> dict[str, Any]:
     return data
 
 
-def _validator() -> jsonschema.Draft202012Validator:
-    return _validator_of(manifests_folder() / "schema.json")
-
-
 @functools.lru_cache
-def _validator_of(path: Path) -> jsonschema.Draft202012Validator:
+def _validator(path: Path) -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -250,23 +242,21 @@ def manifest_hash(name: str) -> str:
 def missing(entry: Manifest, split: str, lacking: list[str], root: Path | None = None, why: str = "") -> DatasetMissing:
     """Make the one clear error for a set that is not there: which, where it was looked for, what to do."""
     folder = entry.folder(root)
-    nothing = len(lacking) >= 2 if split in entry.data["splits"] else True  # annotations and images
+    whole = len(lacking) >= 2 or split not in entry.data["splits"]  # annotations and images
     lines = [
         f"Data set {entry.name!r}, {entry.data['title']}, {'file' if entry.is_weights else 'split'} {split!r}, is "
-        f"{'missing' if nothing else 'incomplete'}: {', '.join(lacking)} not found in {folder}."
+        f"{'missing' if whole else 'incomplete'}: {', '.join(lacking)} not found in {folder}."
     ]
     if why:
         lines.append(why)
     if entry.shipped:
         lines.append("It comes with the package: install the package again from a complete checkout.")
-        return DatasetMissing("\n".join(lines))
-    if not entry.data.get("by_hand_only"):
+    elif not entry.data.get("by_hand_only"):
         lines.append(f"To {'try again' if why else 'get it'}:  python -m fdp_core.datasets fetch {entry.name}")
-    if steps := entry.data.get("by_hand"):
+    if not entry.shipped and (steps := entry.data.get("by_hand")):
         lines.append("By hand:")
         lines += [f"  {number}. {step}" for number, step in enumerate(steps, start=1)]
-    if entry.is_weights:
-        return DatasetMissing("\n".join(lines))
-    source = "given by the caller" if root else ("FDP_DATA" if os.environ.get("FDP_DATA") else "the default, ./data")
-    lines.append(f"Looked for in {data_root(root)} ({source}); set FDP_DATA to look elsewhere.")
+    if not entry.shipped and not entry.is_weights:
+        origin = "given by the caller" if root else "FDP_DATA" if os.environ.get("FDP_DATA") else "the default, ./data"
+        lines.append(f"Looked for in {data_root(root)} ({origin}); set FDP_DATA to look elsewhere.")
     return DatasetMissing("\n".join(lines))

@@ -125,16 +125,10 @@ def build_queries(parsed: Parsed, protocol: dict[str, Any], folder: Path, name: 
         protocol: the manifest's protocol for the split.
         folder: the folder of the manifests, for frozen lists.
         name: the set's name for messages.
-
-    Raises:
-        ParseError: the protocol needs listed queries, and the files list none.
     """
     rule, photos = protocol["queries"]["rule"], parsed.photos
-    if rule == "listed" and parsed.listed is None:
-        # Rendered training sets may list no queries: then every word is one.
-        rule = "every"
     groups: dict[str, tuple[str, ...]] = {}
-    if rule == "listed":
+    if rule == "listed" and parsed.listed is not None:  # rendered training sets may list none: then every word is one
         texts, groups = list(parsed.listed), parsed.groups
         column = {photo.id: index for index, photo in enumerate(photos)}
         relevant = np.zeros((len(texts), len(photos)), dtype=bool)
@@ -152,12 +146,10 @@ def build_queries(parsed: Parsed, protocol: dict[str, Any], folder: Path, name: 
             texts = sorted(word for word, _ in rank_words(photos, protocol))
         relevant = queries_for(texts, photos, protocol).relevant
     answered = relevant.any(axis=1)
-    if not answered.all():
-        lost = [text for text, kept in zip(texts, answered, strict=True) if not kept]
+    if lost := list(compress(texts, ~answered)):
         shown = ", ".join(lost[:5]) + (" ..." if len(lost) > 5 else "")
         warnings.warn(f"{name}: {len(lost)} queries without a relevant photograph left out: {shown}", stacklevel=3)
-        texts = [text for text, kept in zip(texts, answered, strict=True) if kept]
-        relevant = relevant[answered]
+        texts, relevant = list(compress(texts, answered)), relevant[answered]
     members = {key: np.array([text in set(group) for text in texts], dtype=bool) for key, group in groups.items()}
     return Queries(tuple(texts), relevant, protocol["summary"], members)
 
@@ -166,16 +158,7 @@ def restrict_gallery(parsed: Parsed, protocol: dict[str, Any], folder: Path, nam
     """Leave out the photographs that a protocol has no place for.
 
     With ``gallery: relevant_only`` those stay that answer a query. The queries of what is left are the same: no
-    count of a query word changes, and no other word gains.
-
-    Args:
-        parsed: a whole split.
-        protocol: the manifest's protocol for it.
-        folder: the folder of the manifests, for frozen lists.
-        name: the set's name for messages.
-
-    Returns:
-        The same split with the photographs of the gallery.
+    count of a query word changes, and no other word gains. Arguments as of :func:`build_queries`.
     """
     if protocol.get("gallery") != "relevant_only":
         return parsed

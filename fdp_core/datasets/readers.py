@@ -105,9 +105,8 @@ def read_npy(path: Path) -> np.ndarray:
     try:
         array = _Unpickler(stream, encoding="utf-8").load()  # the text of Python 2 is bytes
     except Exception as error:  # a damaged pickle raises any kind
-        raise ParseError(
-            path, None, f"not a pickle that can be trusted: {str(error)[:200]}; get the file again"
-        ) from None
+        problem = f"not a pickle that can be trusted: {str(error)[:200]}; get the file again"
+        raise ParseError(path, None, problem) from None
     if not isinstance(array, np.ndarray) or array.dtype.kind != "O" or array.shape != shape:
         raise ParseError(path, None, f"the header promises objects of shape {shape}, the pickle holds something else")
     return array
@@ -166,16 +165,17 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def quadrilateral(path: Path, number: int, fields: list[str]) -> np.ndarray:
-    """Turn eight coordinate fields into a polygon, float32 ``[4, 2]``.
+def polygon(path: Path, number: int, fields: Sequence[str], points: int) -> np.ndarray:
+    """Turn coordinate fields x1, y1, x2, ... into a polygon, float32 ``[points, 2]``.
 
     Raises:
-        ParseError: a field is not a finite number; names file and line.
+        ParseError: they are not so many finite numbers; names file and line.
     """
     try:
         values = np.array([float(field) for field in fields], dtype=np.float32)
     except ValueError:
-        values = np.array([np.nan], dtype=np.float32)
-    if not np.isfinite(values).all():
-        raise ParseError(path, number, f"expected eight numbers x1,y1,...,x4,y4, found {','.join(fields)[:80]!r}")
-    return values.reshape(4, 2)
+        values = np.empty(0, dtype=np.float32)
+    if len(values) != 2 * points or not np.isfinite(values).all():
+        form = f"{2 * points} numbers x1,y1,...,x{points},y{points}"
+        raise ParseError(path, number, f"expected {form}, found {','.join(fields).strip()[:120]!r}")
+    return values.reshape(points, 2)

@@ -45,11 +45,8 @@ class Check:
 def count(split: Parsed | Gallery) -> dict[str, int]:
     """Count photographs, words and legible words of a split."""
     words = [word for photo in split.photos for word in photo.words]
-    return {
-        "photographs": len(split.photos),
-        "words": len(words),
-        "legible": sum(not word.ignore for word in words),
-    }
+    legible = sum(not word.ignore for word in words)
+    return {"photographs": len(split.photos), "words": len(words), "legible": legible}
 
 
 def verify(
@@ -77,9 +74,7 @@ def verify(
     source = manifest(name)
     root = Path(root) if root else None
     parts = [source.part(split)] if split else source.parts
-    if source.is_weights:
-        return [_verify_weights(source, part, root, quick) for part in parts]
-    return [_verify_split(source, part, root, quick, progress) for part in parts]
+    return [_verify_part(source, part, root, quick, progress) for part in parts]
 
 
 def _verify_folder(folder: Path, split: str | None, quick: bool, progress: bool) -> Check:
@@ -87,57 +82,49 @@ def _verify_folder(folder: Path, split: str | None, quick: bool, progress: bool)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a folder without a table is in order; the counts show it
             gallery, queries = load_benchmark(folder, split)
-    except DatasetMissing as error:
-        return Check(folder.name, split or "test", "missing", folder, (str(error),), {})
-    except (ParseError, OSError) as error:
-        return Check(folder.name, split or "test", "damaged", folder, (str(error),), {})
-    photos = () if quick else tqdm(gallery.photos, desc=gallery.name, unit="image", disable=not progress)
-    problems = tuple(fault for photo in photos if (fault := _fault(photo.path, None)))
+    except (DatasetMissing, ParseError, OSError) as error:
+        status = "missing" if isinstance(error, DatasetMissing) else "damaged"
+        return Check(folder.name, split or "test", status, folder, (str(error),), {})
+    paths = () if quick else tqdm(gallery.photos, desc=gallery.name, unit="image", disable=not progress)
+    problems = tuple(fault for photo in paths if (fault := _fault(photo.path, None)))
     counts = {"photographs": len(gallery), "queries": len(queries)}
     return Check(gallery.name, gallery.split, "damaged" if problems else "present", folder, problems, counts)
 
 
-def _verify_weights(source: Manifest, part: str, root: Path | None, quick: bool) -> Check:
-    folder, problems = source.folder(root), []
-    if lacking := source.lacking(part, root):
-        return Check(source.name, part, "missing", folder, tuple(f"{file} is not there" for file in lacking), {})
-    for entry in source.data["files"]:
-        if not quick and source.parts_of(entry) == [part] and sha256_file(folder / entry["file"]) != entry["sha256"]:
-            problems.append(f"{entry['file']} is not the file that the manifest means (its SHA-256 differs)")
-    return Check(source.name, part, "damaged" if problems else "present", folder, tuple(problems), {})
+def _verify_part(source: Manifest, part: str, root: Path | None, quick: bool, progress: bool) -> Check:
+    folder, status, counts = source.folder(root), "damaged", {}
+    if problems := [f"{lacking} is not there" for lacking in source.lacking(part, root)]:
+        status = "missing"
+    elif source.is_weights:
+        files = [entry for entry in source.data["files"] if not quick and source.parts_of(entry) == [part]]
+        wrong = [entry["file"] for entry in files if sha256_file(folder / entry["file"]) != entry["sha256"]]
+        problems = [f"{file} is not the file that the manifest means (its SHA-256 differs)" for file in wrong]
+    elif not (quick and source.big):
+        try:
+            problems, counts = _look_at_split(source, part, root, quick, progress)
+        except (ParseError, OSError) as error:
+            problems = [str(error)]
+    return Check(source.name, part, status if problems else "present", folder, tuple(problems), counts)
 
 
-def _verify_split(source: Manifest, split: str, root: Path | None, quick: bool, progress: bool) -> Check:
+def _look_at_split(
+    source: Manifest, split: str, root: Path | None, quick: bool, progress: bool
+) -> tuple[list[str], dict[str, int]]:
+    """Return the problems and the counts of a split that is there."""
     folder, facts = source.folder(root), source.split(split)[1]
-
-    def check(status: str, problems: list[str], counts: dict[str, int]) -> Check:
-        return Check(source.name, split, status, folder, tuple(problems), counts)
-
-    if lacking := source.lacking(split, root):
-        return check("missing", [f"{part} is not there" for part in lacking], {})
-    if quick and source.big:
-        return check("present", [], {})
-    try:
-        parsed = parse_split(source, split, root)
-        queries = build_queries(parsed, facts["protocol"], source.path.parent, source.name)
-    except (ParseError, OSError) as error:
-        return check("damaged", [str(error)], {})
+    parsed = parse_split(source, split, root)
+    queries = build_queries(parsed, facts["protocol"], source.path.parent, source.name)
     counts = count(parsed) | {"queries": len(queries)}
-    problems = [
-        f"{counts[key]:,} {key}, {facts[key]:,} expected"
-        for key in counts
-        if key in facts and facts[key] != counts[key]
-    ]
-    absent = [photo.id for photo in parsed.photos if not photo.path.is_file()]
-    problems += [f"image {identity} is not there" for identity in absent]
+    expected = {key: facts.get(key, found) for key, found in counts.items()}
+    problems = [f"{counts[key]:,} {key}, {expected[key]:,} expected" for key in counts if counts[key] != expected[key]]
+    problems += [f"image {photo.id} is not there" for photo in parsed.photos if not photo.path.is_file()]
     if not quick:
         known = _known_hashes(source, folder, problems)
         paths = [photo.path for photo in parsed.photos if photo.path.is_file()]
         for path in tqdm(paths, desc=f"{source.name}/{split}", unit="image", disable=not progress):
-            fault = _fault(path, known.get(path.relative_to(folder).as_posix()))
-            if fault:
+            if fault := _fault(path, known.get(path.relative_to(folder).as_posix())):
                 problems.append(fault)
-    return check("damaged" if problems else "present", problems, counts)
+    return problems, counts
 
 
 def _known_hashes(source: Manifest, folder: Path, problems: list[str]) -> dict[str, str]:

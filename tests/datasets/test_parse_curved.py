@@ -264,7 +264,7 @@ def test_ctw1500_offsets_of_the_first_release(tmp_path):
         ("0001001.txt", f"\n{SEGS.replace('131', 'x')},####word", 2, "expected 28 numbers"),
         ("0001001.txt", f"{SEGS},word", 1, "expected x1,y1"),
         ("0001001.txt", "1,2,3,4,nan," + SEGS[:-4] + ",####x", 1, "expected 28 numbers"),
-        ("0001001.txt", "a,b,1,1," + SEGS, 1, "expected x1,y1"),
+        ("0001001.txt", "a,b,1,1," + SEGS, 1, "expected 32 numbers x1,y1"),
         ("0200.xml", XML.replace("131,", ""), 5, "expected 28 numbers"),
         ("0200.xml", XML.replace("segs", "points"), 3, "no <segs>"),
         ("0200.xml", XML.replace("</box>", ""), 8, "not well-formed XML"),

@@ -1,1 +1,1 @@
-"""One reader for each family of file formats; a manifest names the parser."""
+"""Readers, one a format; each names the file, and the line or the entry, that it cannot read (``ParseError``)."""

@@ -14,12 +14,8 @@ TABLES = ("imgs", "anns", "imgToAnns")
 SETS = ("train", "val")  # the test set has no public annotations
 
 
-def outline(annotation: dict[str, Any]) -> np.ndarray:
-    """Return the polygon of an annotation, float32 ``[P, 2]``: its mask ``x1,y1,...``, or its box without one.
-
-    Raises:
-        KeyError, TypeError, ValueError: neither is there, or they are no numbers.
-    """
+def _outline(annotation: dict[str, Any]) -> np.ndarray:
+    """Return the polygon of an annotation, float32 ``[P, 2]``: its mask ``x1,y1,...``, or its box without one."""
     mask = annotation.get("mask") or []
     if len(mask) >= 6 and len(mask) % 2 == 0:
         return np.array(mask, dtype=np.float32).reshape(-1, 2)
@@ -27,25 +23,17 @@ def outline(annotation: dict[str, Any]) -> np.ndarray:
 
 
 def make_word(annotation: dict[str, Any]) -> Word:
-    """Make a word of an annotation: illegible and blank ones are don't-cares, English is Latin script.
-
-    Raises:
-        KeyError, TypeError, ValueError: a key is missing or of another type.
-    """
+    """Make a word of an annotation: illegible and blank ones are don't-cares, English is Latin script."""
     text = annotation.get("utf8_string") or ""
     if not isinstance(text, str):
         raise TypeError(f"utf8_string is {text!r}, not text")
     language = str(annotation["language"])
     ignore = annotation["legibility"] != "legible" or not text.strip()
-    return Word(text, outline(annotation), ignore, "Latin" if language == "english" else language)
+    return Word(text, _outline(annotation), ignore, "Latin" if language == "english" else language)
 
 
-def read_tables(path: Path) -> dict[str, Any]:
-    """Read the file.
-
-    Raises:
-        ParseError: not JSON (names the line), or without the three tables.
-    """
+def _tables(path: Path) -> dict[str, Any]:
+    """Read the file; its three tables must be there."""
     content = read_json(path)
     tables = content if isinstance(content, dict) else {}
     lacking = [key for key in TABLES if not isinstance(tables.get(key), dict)]
@@ -55,16 +43,8 @@ def read_tables(path: Path) -> dict[str, Any]:
 
 
 def parse_file(path: Path, images: Path) -> Parsed:
-    """Read ``cocotext.v2.json``, its sets ``train`` and ``val`` together, photographs without text included.
-
-    Args:
-        path: the JSON file.
-        images: the folder of the images (train2014); ids are file names in it.
-
-    Raises:
-        ParseError: the file or an entry has another form; names the entry.
-    """
-    content = read_tables(path)
+    """Read ``cocotext.v2.json``, sets ``train`` and ``val`` together; ids are file names in the folder of images."""
+    content = _tables(path)
     photos: dict[str, Photo] = {}
     place = ""
     try:

@@ -14,7 +14,7 @@ import numpy as np
 
 from fdp_core.datasets.formats.icdar import DONT_CARE, parse_first_folder
 from fdp_core.datasets.formats.xml_boxes import read_xml
-from fdp_core.datasets.readers import read_lines, read_mat
+from fdp_core.datasets.readers import polygon, read_lines, read_mat
 from fdp_core.datasets.types import Layout, Parsed, ParseError, Word
 
 POINTS = 14  # of a polygon of CTW1500
@@ -29,89 +29,59 @@ _QUOTED = re.compile(r"[uU]?(['\"])(.*)\1")
 _SHAPE = "x: [[1 2 3]], y: [[1 2 3]], ornt: [u'c'], transcriptions: [u'WORD']"
 
 
-def polygon(path: Path, number: int, text: str) -> np.ndarray:
-    """Turn ``x1,y1,...,x14,y14`` into a polygon, float32 ``[14, 2]``, points in the order of the file.
-
-    Raises:
-        ParseError: not 28 finite numbers; names file and line.
-    """
-    try:
-        values = np.array([float(field) for field in text.split(",")], dtype=np.float32)
-    except ValueError:
-        values = np.empty(0, dtype=np.float32)
-    if len(values) != 2 * POINTS or not np.isfinite(values).all():
-        raise ParseError(path, number, f"expected {2 * POINTS} numbers x1,y1,...,x14,y14, found {text.strip()[:120]!r}")
-    return values.reshape(POINTS, 2)
+def _ctw1500_word(text: str, polygon: np.ndarray) -> Word:
+    return Word(text, polygon, ignore=text.strip() in ("", DONT_CARE))
 
 
-def make_ctw1500_word(text: str, points: np.ndarray) -> Word:
-    """Make a word; ``###`` and nothing are don't-cares."""
-    return Word(text, points, ignore=text.strip() in ("", DONT_CARE))
-
-
-def parse_line(path: Path, number: int, line: str) -> Word:
+def _ctw1500_line(path: Path, number: int, line: str) -> Word:
     """Read one line; the transcription is everything after the first ``####``, commas and ``#`` included.
 
     The release for detection has lines without transcriptions, ``xmin,ymin,xmax,ymax`` and 14 offsets from the
-    upper left corner: they give don't-care regions.
-
-    Raises:
-        ParseError: the line has another form; names file and line.
-    Source: data/README.md of github.com/Yuliang-Liu/Curve-Text-Detector for the offsets.
+    upper left corner (data/README.md of github.com/Yuliang-Liu/Curve-Text-Detector): they give don't-care regions.
     """
     points, mark, text = line.partition(MARK)
     if mark:
-        return make_ctw1500_word(text, polygon(path, number, points.strip().removesuffix(",")))
+        return _ctw1500_word(text, polygon(path, number, points.strip().removesuffix(",").split(","), POINTS))
     fields = line.split(",")
-    if len(fields) == 4 + 2 * POINTS:
-        try:
-            corner = [float(field) for field in fields[:2]]
-        except ValueError:
-            corner = [np.nan, np.nan]
-        if np.isfinite(corner).all():
-            return make_ctw1500_word("", polygon(path, number, ",".join(fields[4:])) + np.float32(corner))
-    raise ParseError(path, number, f"expected x1,y1,...,x14,y14,####transcription, found {line[:120]!r}")
+    if len(fields) != 4 + 2 * POINTS:
+        raise ParseError(path, number, f"expected x1,y1,...,x14,y14,####transcription, found {line[:120]!r}")
+    corners_and_offsets = polygon(path, number, fields, 2 + POINTS)
+    return _ctw1500_word("", corners_and_offsets[2:] + corners_and_offsets[0])
 
 
-def parse_xml(path: Path) -> tuple[Word, ...]:
-    """Read the words of one photograph from ``Annotations/image/box/{label,segs}``.
-
-    Raises:
-        ParseError: not well-formed, or a box without 14 points; names file and line.
-    """
+def _ctw1500_xml(path: Path) -> tuple[Word, ...]:
+    """Read the words of one photograph from ``Annotations/image/box/{label,segs}``."""
     root, lines = read_xml(path)
     words = []
     for box in root.iter("box"):
         segments = box.find("segs")
         if segments is None:
             raise ParseError(path, lines[box], "<box> has no <segs> with x1,y1,...,x14,y14")
-        points = polygon(path, lines[segments], (segments.text or "").strip().strip(","))
-        words.append(make_ctw1500_word((box.findtext("label") or "").strip(), points))
+        fields = (segments.text or "").strip().strip(",").split(",")
+        text = (box.findtext("label") or "").strip()
+        words.append(_ctw1500_word(text, polygon(path, lines[segments], fields, POINTS)))
     return tuple(words)
 
 
 def parse_words(path: Path) -> tuple[Word, ...]:
-    """Read the words of one photograph from its annotation file, text or XML by its suffix."""
+    """Read the words of one photograph of CTW1500 from its annotation file, text or XML by its suffix."""
     if path.suffix.lower() == ".xml":
-        return parse_xml(path)
-    return tuple(parse_line(path, number, line) for number, line in read_lines(path))
+        return _ctw1500_xml(path)
+    return tuple(_ctw1500_line(path, number, line) for number, line in read_lines(path))
 
 
-def ctw1500_stem(stem: str) -> str:
+def _ctw1500_stem(stem: str) -> str:
     """Return the stem of the image that a file annotates: ``0001001.txt`` belongs to ``1001.jpg``."""
     return stem.lstrip("0").zfill(4) if stem.isdigit() else stem
 
 
 def parse_ctw1500(root: Path, layout: Layout) -> Parsed:
     """Read one split of CTW1500; ``layout`` holds lists of folders, ``images`` and ``annotations``."""
-    return parse_first_folder(root, layout, {(".txt", ".xml"): parse_words}, ctw1500_stem)
+    return parse_first_folder(root, layout, {(".txt", ".xml"): parse_words}, _ctw1500_stem)
 
 
-def unquote(text: str) -> str:
-    """Return what a Python string literal stands for: ``u'it\\'s'``, ``u"it's"``, ``'caf\\xe9'``, or the bare text.
-
-    The files were printed by Python 2, which writes letters beyond ASCII as escapes.
-    """
+def _unquote(text: str) -> str:
+    r"""Return what a literal of Python 2 stands for: ``u'it\\'s'``, ``'caf\\xe9'``, or the bare text."""
     text = text.strip()
     quoted = _QUOTED.fullmatch(text)
     if not quoted:
@@ -125,14 +95,8 @@ def unquote(text: str) -> str:
     return value if isinstance(value, str) else " ".join(map(str, value))
 
 
-def make_totaltext_word(path: Path, number: int | None, place: str, x: object, y: object, kind: str, text: str) -> Word:
-    """Make a word of the parts of a record.
-
-    Some don't-care regions have one or two points: the last one is repeated, so that they stay, without area.
-
-    Raises:
-        ParseError: x and y are not as many finite numbers each, or there are none; names file and record.
-    """
+def _totaltext_word(path: Path, number: int | None, place: str, x: object, y: object, kind: str, text: str) -> Word:
+    """Make a word of a record; don't-care regions of one or two points stay, the last point repeated."""
     try:
         points = np.stack([np.asarray(part, dtype=np.float32).ravel() for part in (x, y)], axis=1)
     except (ValueError, TypeError):
@@ -144,12 +108,8 @@ def make_totaltext_word(path: Path, number: int | None, place: str, x: object, y
     return Word(text, points, ignore=TOTALTEXT_DONT_CARE in (kind.strip(), text.strip()) or not text.strip())
 
 
-def records(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (number of its first line, record) of a text file; long arrays go on in the next lines.
-
-    Raises:
-        ParseError: the file is not UTF-8, or does not start with a record.
-    """
+def _records(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (number of its first line, record) of a text file; long arrays go on in the next lines."""
     start, parts = 0, []
     for number, line in read_lines(path):
         if _START.match(line):
@@ -165,22 +125,18 @@ def records(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def parse_text(path: Path) -> tuple[Word, ...]:
-    """Read the words of one photograph from a text file.
-
-    Raises:
-        ParseError: a record has another form; names file and line.
-    """
+    """Read the words of one photograph of Total-Text from a text file."""
     words = []
-    for number, record in records(path):
+    for number, record in _records(path):
         match = _RECORD.fullmatch(record)
         if not match:
             raise ParseError(path, number, f"expected {_SHAPE}, found {record[:120]!r}")
         x, y = (re.split(r"[\s,]+", match[axis].strip("[], \t")) for axis in "xy")
-        words.append(make_totaltext_word(path, number, "", x, y, unquote(match["ornt"]), unquote(match["text"])))
+        words.append(_totaltext_word(path, number, "", x, y, _unquote(match["ornt"]), _unquote(match["text"])))
     return tuple(words)
 
 
-def cell_text(cell: object) -> str:
+def _cell_text(cell: object) -> str:
     """Return the text of a MATLAB cell; of an empty one ``""``."""
     while isinstance(cell, np.ndarray) and cell.dtype == object and cell.size == 1:
         cell = cell.item()
@@ -188,12 +144,9 @@ def cell_text(cell: object) -> str:
 
 
 def parse_mat(path: Path) -> tuple[Word, ...]:
-    """Read the words of one photograph from ``polygt``, or ``gt`` of the later training files.
+    """Read the words of one photograph of Total-Text from ``polygt``, or ``gt`` of the later training files.
 
     Each row is ``'x:', [[...]], 'y:', [[...]], text, orientation``; text and orientation may be empty.
-
-    Raises:
-        ParseError: not a MAT file of version 5 or lower, or of another structure; names the row.
     """
     content = read_mat(path)
     name = next((name for name in ("polygt", "gt") if name in content), None)
@@ -203,18 +156,18 @@ def parse_mat(path: Path) -> tuple[Word, ...]:
     if table.size and (table.dtype != object or table.ndim != 2 or table.shape[1] < 5):
         raise ParseError(path, None, f"expected rows of six cells in {name!r}, found {table.dtype} {table.shape}")
     return tuple(
-        make_totaltext_word(
-            path, None, f"row {number}: ", row[1], row[3], "".join(map(cell_text, row[5:6])), cell_text(row[4])
+        _totaltext_word(
+            path, None, f"row {number}: ", row[1], row[3], "".join(map(_cell_text, row[5:6])), _cell_text(row[4])
         )
         for number, row in enumerate(table if table.size else (), start=1)
     )
 
 
-def totaltext_stem(stem: str) -> str:
+def _totaltext_stem(stem: str) -> str:
     """Return the stem of the image that ``poly_gt_img1.txt``, ``poly_gt_img1.mat`` or ``gt_img1.mat`` annotates."""
     return stem.removeprefix("poly_").removeprefix("gt_")
 
 
 def parse_totaltext(root: Path, layout: Layout) -> Parsed:
     """Read one split of Total-Text, text files rather than .mat files; ``layout`` holds lists of folders."""
-    return parse_first_folder(root, layout, {(".txt",): parse_text, (".mat",): parse_mat}, totaltext_stem)
+    return parse_first_folder(root, layout, {(".txt",): parse_text, (".mat",): parse_mat}, _totaltext_stem)

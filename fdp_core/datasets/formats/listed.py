@@ -21,17 +21,11 @@ _SCRAMBLED = re.compile("[\u2500-\u259f\u0370-\u03ff\u00b5\u00b1\u2229\u2261\u22
 
 
 def folder_query(name: str) -> str:
-    """Return the query that the name of a folder stands for.
+    """Return the query that the name of a folder stands for, composed (NFC), without spaces at its ends.
 
     Chinese names suffer when they are unpacked: macOS takes characters apart (NFD); a zip file that does not say
     that its names are UTF-8, or was made on a Chinese Windows (GBK), comes out in code page 437; a tar file of that
-    kind leaves bytes that are no text.
-
-    Args:
-        name: the folder's name as Python lists it.
-
-    Returns:
-        Composed (NFC) text without spaces at its ends; where signs of such an accident give Chinese, that Chinese.
+    kind leaves bytes that are no text. Where signs of such an accident give Chinese, that Chinese is the query.
     """
     raw = b""
     if _holds_bytes(name):
@@ -61,9 +55,6 @@ def parse_query_folders(base: Path) -> Parsed:
 
     The same file name may stand in several folders: ids are ``query/file``. A folder without images is a query
     without an answer.
-
-    Raises:
-        ParseError: images that are in no folder of a query, or two folders of one query; names them.
     """
     images = image_files(base)
     homes = {path.parent for path in images}
@@ -90,18 +81,7 @@ def parse_query_folders(base: Path) -> Parsed:
 
 
 def parse_csvtr(root: Path, layout: Layout) -> Parsed:
-    """Read CSVTR, or one split of DL-CSVTR in its form.
-
-    Args:
-        root: the folder of the set.
-        layout: ``images``, a list of alternatives: the folder in which the folders of the queries are.
-
-    Returns:
-        Photographs without words, and the queries in the order of their code points.
-
-    Raises:
-        ParseError: the folders are arranged in another way; names the place.
-    """
+    """Read CSVTR, or one split of DL-CSVTR; ``layout`` holds ``images``, the folder of the queries' folders."""
     return parse_query_folders(first_there(root, layout["images"]))
 
 
@@ -115,12 +95,9 @@ def strings(value: object) -> Iterator[str]:
 
 
 def read_iiit_queries(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read query -> relevant file names from IIIT-STR's ``data.mat``, queries lower-cased as in the field's scripts.
+    """Read query -> relevant file names from IIIT-STR's ``data.mat``, lower-cased as in the field's scripts.
 
     The nesting is ``data[0, i][0][0][0][0]`` for the text and ``data[0, i][1][j][0][0]`` for file j.
-
-    Raises:
-        ParseError: not a MAT file of version 5 or lower, or of another structure; names the entry.
     """
     content = read_mat(path)
     if "data" not in content:
@@ -164,12 +141,6 @@ def parse_listed(path: Path, content: object, folder: Path) -> Parsed:
         path: the file that holds the dict, for messages.
         content: what was read from it: query -> list, tuple or array of file names.
         folder: the folder of images; ids are file names in it.
-
-    Returns:
-        Photographs without words, and the queries in the order of the file; their case is kept.
-
-    Raises:
-        ParseError: the content has another form; names file and query.
     """
     if not isinstance(content, dict) or not content:
         raise ParseError(path, None, f"expected a dict {{query: [file, ...]}}, found {_short(content)}")
@@ -208,19 +179,7 @@ def _short(value: object) -> str:
 
 
 def parse_mqtr(root: Path, layout: Layout) -> Parsed:
-    """Read one subset of MQTR, ``text_queries.json``: query -> names of the images that answer it.
-
-    Args:
-        root: the folder of the set.
-        layout: lists of alternatives: ``annotations`` (text_queries.json) and ``images`` (a folder).
-
-    Returns:
-        All images of the folder without words, and the queries as they are written in the file.
-
-    Raises:
-        ParseError: not JSON of this form, or a query stands twice; names the file, and the line or the query.
-        OSError: the file cannot be read.
-    """
+    """Read one subset of MQTR; ``layout`` holds ``annotations`` (text_queries.json) and ``images`` (a folder)."""
     path = first_there(root, layout["annotations"])
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:  # json alone would keep the last
@@ -235,19 +194,7 @@ def parse_mqtr(root: Path, layout: Layout) -> Parsed:
 
 
 def parse_pstr(root: Path, layout: Layout) -> Parsed:
-    """Read PSTR, ``query_image_dict.npy``: a pickled dict, phrase -> names of the images that show it.
-
-    Args:
-        root: the folder of the set.
-        layout: lists of alternatives: ``annotations`` (the .npy file) and ``images`` (a folder).
-
-    Returns:
-        All images of the folder without words, and the phrases as they are written there.
-
-    Raises:
-        ParseError: the file holds anything but such a dict; names the file and what it found.
-        OSError: the file cannot be read.
-    """
+    """Read PSTR; ``layout`` holds ``annotations`` (a pickled dict, query_image_dict.npy) and ``images``."""
     path = first_there(root, layout["annotations"])
     array = read_npy(path)
     if array.size != 1:

@@ -11,11 +11,7 @@ from fdp_core.datasets.types import Layout, Parsed, ParseError, Photo, Word, ins
 
 
 def parse_file(path: Path) -> Parsed:
-    """Read a ``gallery.json``; ids are the ``file`` entries, relative to its folder.
-
-    Raises:
-        ParseError: not JSON (names the line), or an entry of another form (names the entry).
-    """
+    """Read a ``gallery.json``; ids are the ``file`` entries, relative to its folder."""
     content = read_json(path)
     place = "the whole file"
     try:

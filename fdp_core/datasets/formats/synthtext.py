@@ -16,16 +16,13 @@ from fdp_core.datasets.types import Layout, Parsed, ParseError, Photo, Word, ins
 VARIABLES = ("imnames", "wordBB", "txt")  # charBB, the larger part of the file, is not read
 
 
-def read_cells(path: Path) -> Iterator[tuple[str, np.ndarray, list[str]]]:
+def _cells(path: Path) -> Iterator[tuple[str, np.ndarray, list[str]]]:
     """Yield (image name, float32 ``[n, 4, 2]`` quadrilaterals in pixels, texts) of each image.
 
     A word is what stands between white space: ``txt`` holds rows padded to one length, and a row may hold several
     words and line ends. ``wordBB`` loses its last dimension where an image has one word. Words and boxes are not
     compared here.
 
-    Raises:
-        ParseError: not a MAT file of version 5, not these cells, or an entry of another form; names the entry.
-        OSError: the file cannot be read.
     Source: readme.txt of the set.
     """
     content = read_mat(path, VARIABLES)
@@ -54,23 +51,16 @@ def read_cells(path: Path) -> Iterator[tuple[str, np.ndarray, list[str]]]:
 
 
 def read_photos(path: Path, images: Path, skip: Sequence[str] = ()) -> tuple[Photo, ...]:
-    """Read all images of a ``gt.mat``.
+    """Read all images of a ``gt.mat``, in the order of their names.
 
     Args:
         path: the file.
         images: the folder that the names in it are relative to.
         skip: patterns of names to leave out, such as ``67/fruits_129_*``: images known to be wrong.
-
-    Returns:
-        The photographs in the order of their names.
-
-    Raises:
-        ParseError: the file has another form, an image occurs twice, has a box that is no quadrilateral, or has not
-            as many words as boxes; names the image.
     """
     photos: dict[str, Photo] = {}
     left_out = 0
-    for name, boxes, texts in read_cells(path):
+    for name, boxes, texts in _cells(path):
         if any(fnmatchcase(name, pattern) for pattern in skip):
             left_out += 1
             continue

@@ -4,25 +4,20 @@ Pascal VOC, which SynthText-90k uses: ``object/{name,bndbox/{xmin,ymin,xmax,ymax
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
-from fdp_core.datasets.formats.icdar import DONT_CARE
-from fdp_core.datasets.images import image_files
+from fdp_core.datasets.formats.icdar import DONT_CARE, parse_folders
 from fdp_core.datasets.readers import first_there
 from fdp_core.datasets.types import Layout, Parsed, ParseError, Photo, Word, box_polygon, inside
 
+SIDES = ("x", "y", "width", "height")  # of Street View Text's boxes
 CORNERS = ("xmin", "ymin", "xmax", "ymax")  # of Pascal VOC's boxes
 
 
 def read_xml(path: Path) -> tuple[Element, dict[Element, int]]:
-    """Read an XML file into a tree, with the line on which each element starts (ElementTree drops it).
-
-    Raises:
-        ParseError: not well-formed, or it declares entities (which can blow up without bound).
-    """
+    """Read an XML file without entities into a tree, with the line on which each element starts."""
     parser = expat.ParserCreate()
     parser.buffer_text = True
     root: list[Element] = []
@@ -55,15 +50,7 @@ def read_xml(path: Path) -> tuple[Element, dict[Element, int]]:
 
 
 def parse_file(path: Path, images: Path) -> Parsed:
-    """Read ``train.xml`` or ``test.xml``.
-
-    Args:
-        path: the XML file.
-        images: the folder of the images; ids are relative to it.
-
-    Raises:
-        ParseError: an element or attribute is missing or not a number; names file and line.
-    """
+    """Read ``train.xml`` or ``test.xml`` of SVT; ids are relative to the folder of the images."""
     root, lines = read_xml(path)
 
     def child(element: Element, tag: str) -> Element:
@@ -83,15 +70,12 @@ def parse_file(path: Path, images: Path) -> Parsed:
             raise ParseError(path, lines[name], f"{identity} occurs twice")
         words = []
         for rectangle in child(image, "taggedRectangles").iter("taggedRectangle"):
+            text, found = (child(rectangle, "tag").text or "").strip(), rectangle.attrib
             try:
-                box = [float(rectangle.attrib[key]) for key in ("x", "y", "width", "height")]
-                polygon = box_polygon(*box)
+                words.append(Word(text, box_polygon(*(float(found[side]) for side in SIDES)), ignore=not text))
             except (KeyError, ValueError):
-                found = dict(rectangle.attrib)
-                problem = f"expected numbers x, y, width, height, found {found}"
+                problem = f"expected numbers {', '.join(SIDES)}, found {found}"
                 raise ParseError(path, lines[rectangle], problem) from None
-            text = (child(rectangle, "tag").text or "").strip()
-            words.append(Word(text, polygon, ignore=not text))
         photos[identity] = Photo(identity, images / identity, tuple(words))
     if not photos:
         raise ParseError(path, 1, "no <image> element")
@@ -106,53 +90,31 @@ def parse_svt(root: Path, layout: Layout) -> Parsed:
 def parse_words(path: Path) -> tuple[Word, ...]:
     """Read the words of one image of Pascal VOC; a box becomes a polygon of four corners, clockwise from the top left.
 
-    Raises:
-        ParseError: not well-formed, or an object without a name or without four numbers; names file and line.
     Source: the released code of TDSL (lanfeng4659/STR-TDSL), which reads SynthText-90k.
     """
     root, lines = read_xml(path)
     if root.tag != "annotation":
         raise ParseError(path, lines[root], f"expected the root <annotation>, found <{root.tag}>")
-    return tuple(_word(path, element, lines) for element in root.iter("object"))
-
-
-def _word(path: Path, element: Element, lines: dict[Element, int]) -> Word:
-    name = element.find("name")
-    if name is None:
-        raise ParseError(path, lines[element], "<object> has no <name>")
-    text = (name.text or "").strip()
-    found = {corner: element.findtext(f"bndbox/{corner}") for corner in CORNERS}
-    try:
-        left, top, right, bottom = (float(found[corner]) for corner in CORNERS)
-        polygon = box_polygon(left, top, right - left, bottom - top)
-        return Word(text, polygon, ignore=text in ("", DONT_CARE))
-    except (TypeError, ValueError):
-        problem = f"expected <bndbox> with numbers {', '.join(CORNERS)}, found {found}"
-        raise ParseError(path, lines[element], problem) from None
+    words = []
+    for element in root.iter("object"):
+        if element.find("name") is None:
+            raise ParseError(path, lines[element], "<object> has no <name>")
+        text = (element.findtext("name") or "").strip()
+        found = {corner: element.findtext(f"bndbox/{corner}") for corner in CORNERS}
+        try:
+            left, top, right, bottom = (float(value) for value in found.values())
+            polygon = box_polygon(left, top, right - left, bottom - top)
+            words.append(Word(text, polygon, ignore=text in ("", DONT_CARE)))
+        except (TypeError, ValueError):
+            problem = f"expected <bndbox> with numbers {', '.join(CORNERS)}, found {found}"
+            raise ParseError(path, lines[element], problem) from None
+    return tuple(words)
 
 
 def parse_voc(root: Path, layout: Layout) -> Parsed:
     """Read one split; ``layout`` holds lists of folders, ``images`` and ``annotations``; the first there is taken.
 
-    An image belongs to the annotation of the same stem. One that is annotated but absent stays in the gallery, so
-    that it is reported where it is opened; one without annotation is left out with a warning, since nothing is
-    known of its words.
-
-    Raises:
-        ParseError: an annotation cannot be read, or two images have one stem.
+    An image without annotation is left out with a warning, since nothing is known of its words.
     """
     images, annotations = (first_there(root, layout[part]) for part in ("images", "annotations"))
-    found: dict[str, Path] = {}
-    for path in image_files(images, recursive=False):
-        if path.stem in found:
-            raise ParseError(path, None, f"{found[path.stem]} has the same name; remove one of them")
-        found[path.stem] = path
-    photos = []
-    for path in sorted(annotations.glob("*.xml")):
-        image = found.pop(path.stem, images / f"{path.stem}.jpg")
-        photos.append(Photo(image.name, image, parse_words(path)))
-    if not photos:
-        raise ParseError(annotations, None, "holds no annotation *.xml")
-    if found:
-        warnings.warn(f"{images}: {len(found)} images without annotation left out", stacklevel=2)
-    return Parsed(tuple(sorted(photos, key=lambda photo: photo.id)))
+    return parse_folders([images], [annotations], parse_words, (".xml",), str, complete=False)
