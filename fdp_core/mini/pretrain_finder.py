@@ -44,11 +44,15 @@ SCALES = {"icdar2015_train": (0.5, 2.4), "icdar2011_train": (0.3, 1.4), "rendere
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A photograph or scene: ``picture`` is a path or JPEG bytes; polygons [P, 2] in pixels; judged: is it a word?"""
+    """A photograph or scene: ``picture`` is a path or JPEG bytes; polygons [P, 2] in pixels; judged: is it a word?
+
+    ``texts`` says what is written in each, where that is known.
+    """
 
     picture: Path | np.ndarray
     polygons: list[np.ndarray]
     judged: list[bool]
+    texts: tuple[str, ...] = ()
 
     def image(self) -> np.ndarray:
         """Return uint8 [h, w, 3]."""
@@ -62,19 +66,23 @@ def icdar2015(folder: Path) -> list[Example]:
     found = []
     for path in sorted((folder / "train_images").iterdir(), key=lambda p: int(p.stem.removeprefix("img_"))):
         words = parse_words(folder / "train_gts" / f"gt_{path.stem}.txt")
-        found.append(Example(path, [w.polygon for w in words], [not w.ignore for w in words]))
+        texts = tuple(w.text for w in words)
+        found.append(Example(path, [w.polygon for w in words], [not w.ignore for w in words], texts))
     return found
 
 
 def icdar2011(folder: Path) -> list[Example]:
-    """Read ICDAR 2011's training set, ``boxes.csv`` (file, x0, y0, x1, y1): every word has an upright box."""
-    rows: OrderedDict[str, list[np.ndarray]] = OrderedDict()
+    """Read ICDAR 2011's training set, ``boxes.csv`` (file, x0, y0, x1, y1, text): every word has an upright box."""
+    rows: OrderedDict[str, list[tuple[np.ndarray, str]]] = OrderedDict()
     with open(folder / "boxes.csv", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             corners = np.array([float(row[name]) for name in ("x0", "y0", "x1", "y1")], np.float32).reshape(2, 2)
-            rows.setdefault(row["file"], []).append(crops.upright_box(corners))
-    names = sorted(rows, key=lambda name: int(Path(name).stem))
-    return [Example(folder / name, rows[name], [True] * len(rows[name])) for name in names]
+            rows.setdefault(row["file"], []).append((crops.upright_box(corners), row["text"]))
+    found = []
+    for name in sorted(rows, key=lambda name: int(Path(name).stem)):
+        polygons, texts = zip(*rows[name])
+        found.append(Example(folder / name, list(polygons), [True] * len(polygons), texts))
+    return found
 
 
 def rendered(bank: Bank) -> list[Example]:
@@ -82,7 +90,8 @@ def rendered(bank: Bank) -> list[Example]:
     found = []
     for scene in bank.scenes:
         words = [i for i, kind in enumerate(scene.is_word) if kind]
-        found.append(Example(scene.jpeg, [scene.polygons[i] for i in words], [scene.visible[i] for i in words]))
+        texts = tuple(scene.texts[i] for i in words)
+        found.append(Example(scene.jpeg, [scene.polygons[i] for i in words], [scene.visible[i] for i in words], texts))
     return found
 
 

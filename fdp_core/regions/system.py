@@ -7,6 +7,7 @@ the largest cosine among its regions'. The cost: more vectors to keep, and one m
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import time
 import warnings
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from fdp_core import weights
+from fdp_core.backbones import Backbone
 from fdp_core.checkpoint import model_hash
 from fdp_core.datasets import images
 from fdp_core.regions import boxes, word_finder
@@ -26,6 +28,7 @@ from fdp_core.retrieval import geometry
 from fdp_core.retrieval.features import CorruptPhotographs, device_of, error_report, reason_of
 from fdp_core.retrieval.vectors import Speed, VectorSets
 from fdp_core.retrieval.workers import in_order
+from fdp_core.words import english_words
 
 _CHUNK = 256  # texts encoded at once
 
@@ -40,7 +43,9 @@ class RegionSystem:
         name: what tables call it; None is "FDP + regions", and "FDP + word finder" with one.
         progress: show a progress bar.
         finder: finds the words in place of the text map, in PyTorch whatever the engine, by its own sizes, limit and
-            thresholds in place of the options' (:data:`fdp_core.regions.word_finder.OPTIONS`); None: the text map.
+            thresholds in place of the options' (:data:`fdp_core.regions.word_finder.OPTIONS`); None: the text map,
+            which is not loaded beside a finder in PyTorch.
+        reader: encodes the cuts in place of the model's backbone (:func:`fdp_core.regions.reader.load`).
 
     Raises:
         fdp_core.regions.text_map.TextMapMissing: there is no text map for the backbone.
@@ -58,25 +63,32 @@ class RegionSystem:
         name: str | None = None,
         progress: bool = True,
         finder: word_finder.WordFinder | None = None,
+        reader: Backbone | None = None,
     ):
         self.finder = finder
         self.name = name or ("FDP + regions" if finder is None else "FDP + word finder")
         self.model, self.glance = model.eval(), glance or Glance()
         self.backbone = model.backbone
-        self.text_map = (text_map or load(self.backbone)).eval()
+        if text_map is None and (finder is None or self.glance.engine == "openvino"):
+            text_map = load(self.backbone)
+        self.text_map = text_map and text_map.eval()
         self.map_size = self.glance.map_size or model.config.image_size
         sized = dataclasses.replace(self.glance, map_size=self.map_size)
         if sized.engine == "openvino":
             from fdp_core.regions.openvino import OpenVinoEngine as Engine
         else:
             Engine = TorchEngine
-        self._engine = Engine(self.backbone, self.text_map, sized)
+        self._engine = Engine(reader or self.backbone, self.text_map, sized)
         self.progress, self.speed = progress, None
         self.sets: VectorSets | None = None
-        described = f"{model_hash(model)} {weights.state_hash(self.text_map.state_dict())} {sized}"
+        mapped = weights.state_hash(self.text_map.state_dict()) if self.text_map else "no text map"
+        described = f"{model_hash(model)} {mapped} {sized}"
         if finder is not None:
-            options = {**word_finder.OPTIONS, "power": word_finder.POWER}
+            options = {**word_finder.OPTIONS, "common": word_finder.COMMON, "sharp": word_finder.SHARP}
+            options |= {"usual": word_finder.USUAL, "sure": word_finder.SURE}
             described += f" {weights.state_hash(finder.state_dict())} {options}"
+        if reader is not None:
+            described += f" {reader.weights_hash}"
         self.model_hash = hashlib.sha256(described.encode()).hexdigest()
         self.settings = {
             "backbone": self.backbone.name,
@@ -89,12 +101,23 @@ class RegionSystem:
         }
         if finder is not None:
             self.settings["finder"] = options
+        if reader is not None:
+            self.settings["reader"] = reader.weights_hash
 
     def encode_queries(self, texts: list[str]) -> np.ndarray:
-        """Encode queries: list of Q texts -> [Q, D] float32, unit norm."""
+        """Encode queries: list of Q texts -> [Q, D] float32, unit norm; with a finder [Q, D + 1], the last number 1."""
+        vectors = self._encode_texts(texts)
+        return vectors if self.finder is None else np.pad(vectors, ((0, 0), (0, 1)), constant_values=1)
+
+    def _encode_texts(self, texts: list[str]) -> np.ndarray:
         with torch.inference_mode():
             parts = [self.model.encode_queries(texts[i : i + _CHUNK]) for i in range(0, len(texts) or 1, _CHUNK)]
         return torch.cat(parts).cpu().numpy()
+
+    @functools.cached_property
+    def _common(self) -> np.ndarray:
+        """Return the vectors of frequent words: [W, D] float32."""
+        return self._encode_texts(list(english_words()[: word_finder.COMMON]))
 
     def assign_kinds(self, texts: list[str]) -> np.ndarray:
         """Say which texts are function words (0) and which content words (1): [Q] int."""
@@ -136,15 +159,16 @@ class RegionSystem:
         Returns:
             Its own vector first where ``glance.whole`` or where no region was found, then those of its regions, the
             surest first; their mean direction alone where ``glance.pooled``.
-            With a finder, a region's vector is shorter than one: its length is the score to the power
-            :data:`fdp_core.regions.word_finder.POWER`.
+            With a finder, each has one number more, the negative of its handicap
+            (:func:`fdp_core.regions.word_finder.handicap`), and queries a one there: a score is a cosine less that.
         """
         quads, scores = self.find(image)
         rows = self.encode_crops(self.cut(image, quads))
-        if self.finder is not None:
-            rows = rows * scores[:, None] ** word_finder.POWER
         if self.glance.whole or not len(rows):
             rows = np.concatenate([self._whole(image)[None], rows])
+            scores = np.append(np.float32(word_finder.MIN_SCORE), scores)
+        if self.finder is not None:
+            rows = np.column_stack([rows, -word_finder.handicap(rows, scores, self._common)])
         return _mean(rows) if self.glance.pooled else rows
 
     def find(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,10 @@ SAME = 0.6  # overlap from which two are one: a word keeps one to three cuts
 AVERAGE_FROM = 0.8  # overlap from which rectangles are averaged
 MARGIN = (0.15, 0.1)  # of a cut, along and across the text on every side, in heights
 LONG = 3  # a photograph more than so many times as long as wide is looked at in parts
-POWER = 0.05  # a region's unit vector times its certainty to this power: an unsure one has to win clearly
+COMMON = 1000  # so many frequent words say which regions resemble any word
+SHARP = 20.0  # of the mean over them: large, and the nearest word alone counts
+USUAL = 0.75  # share of it that a score loses
+SURE = 0.03  # of the logarithm of a region's certainty: an unsure one has to win clearly
 OPTIONS = {  # of find, for regions that are to be read
     "sizes": SIZES,
     "limit": LIMIT,
@@ -340,6 +343,22 @@ def find(
             scores.append(sure)
     kept, sure = merge(np.concatenate(boxes), np.concatenate(scores), limit, same, average_from)
     return quads_of(grow(kept, margin)), sure
+
+
+def handicap(rows: np.ndarray, scores: np.ndarray, common: np.ndarray) -> np.ndarray:
+    """Return what is taken from each region's cosine with a query before photographs are ranked: float32 [R].
+
+    A region that resembles many words, or clearly says another word, is near to a query without saying it.
+
+    Args:
+        rows: the regions' unit vectors, float32 [R, D].
+        scores: their certainty in 0..1, float32 [R].
+        common: unit vectors of frequent words, encoded as queries are, float32 [W, D].
+
+    Source: query bank normalisation, the inverted softmax against hubs in cross-modal retrieval.
+    """
+    usual = np.log(np.exp(SHARP * (rows @ common.T - 1)).mean(1)) / SHARP + 1
+    return (USUAL * usual - SURE * np.log(scores)).astype(np.float32)
 
 
 def save(path: str | Path, finder: WordFinder, facts: dict | None = None) -> Path:

@@ -14,12 +14,13 @@ from fdp_core.config import Config
 from fdp_core.datasets import images
 from fdp_core.evaluation.report import evaluate
 from fdp_core.model import FDP
-from fdp_core.regions import text_map, word_finder
+from fdp_core.regions import reader, text_map, word_finder
 from fdp_core.regions.settings import Glance
 from fdp_core.regions.system import RegionSystem
 from fdp_core.retrieval import geometry
 from fdp_core.retrieval.features import CorruptPhotographs
 from fdp_core.retrieval.vectors import Embedder
+from fdp_core.words import english_words
 
 CONFIG = Config(image_size=128, localiser_hidden=8, shift="off", probe="off", prompts="none")
 WIDTHS = (32, 64, 128, 256)
@@ -292,7 +293,7 @@ def finder():
     return made.eval()
 
 
-def test_a_finder_gives_the_regions_and_their_scores_the_lengths(model, finds, finder, photos):
+def test_a_finder_gives_the_regions_and_each_a_handicap(model, finds, finder, photos):
     found = RegionSystem(model, Glance(height=32, width=64), finds, progress=False, finder=finder)
     plain = system(model, finds)
     some = 0
@@ -305,10 +306,49 @@ def test_a_finder_gives_the_regions_and_their_scores_the_lengths(model, finds, f
         assert rows.dtype == np.float32
         if len(quads):
             some += len(quads)
-            np.testing.assert_allclose(np.linalg.norm(rows, axis=1), scores**word_finder.POWER, atol=1e-4)
             units = plain.encode_crops(plain.cut(image, quads))
-            np.testing.assert_allclose(rows / np.linalg.norm(rows, axis=1, keepdims=True), units, atol=1e-4)
+            np.testing.assert_allclose(rows[:, :-1], units, atol=1e-4)
+            common = plain.encode_queries(list(english_words()[: word_finder.COMMON]))
+            np.testing.assert_allclose(rows[:, -1], -word_finder.handicap(units, scores, common), atol=1e-4)
+            asked = found.encode_queries(["hotel", "open"]) @ rows.T
+            expected = plain.encode_queries(["hotel", "open"]) @ units.T + rows[:, -1]
+            np.testing.assert_allclose(asked, expected, atol=1e-4)
     assert some > 5, "the finder of this test finds something"
+
+
+def test_a_finder_needs_no_text_map(model, finds, finder, photos, monkeypatch):
+    both = RegionSystem(model, Glance(height=32, width=64), finds, progress=False, finder=finder)
+    monkeypatch.setattr("fdp_core.regions.system.load", lambda *_: pytest.fail("the text map was loaded"))
+    alone = RegionSystem(model, Glance(height=32, width=64), progress=False, finder=finder)
+    assert_same(encode(alone, photos), encode(both, photos))
+
+
+def test_a_reader_encodes_the_cuts_and_the_backbone_stays(model, finder, photos, tmp_path):
+    backbone, glance = model.backbone, Glance(height=32, width=64)
+    state = {name: value.clone() for name, value in backbone.clip.visual.state_dict().items()}
+    changed = {
+        name: value + 0.1 * torch.randn(value.shape) if "conv3.weight" in name else value
+        for name, value in state.items()
+    }
+    other = reader.load(backbone, reader.save(tmp_path / "r.safetensors", backbone, changed, {"step": 1}))
+    for name, value in other.clip.visual.state_dict().items():
+        assert torch.equal(backbone.clip.visual.state_dict()[name], state[name])
+        if value.is_floating_point():
+            assert (value - changed[name]).abs().max() <= 0.1 * 5 / 127 and ("conv3.weight" in name) != torch.equal(
+                value, state[name]
+            )
+    plain = RegionSystem(model, glance, progress=False, finder=finder)
+    reads = RegionSystem(model, glance, progress=False, finder=finder, reader=other)
+    assert plain.model_hash != reads.model_hash and reads.settings["reader"] == other.weights_hash
+    quads, _ = reads.find(photos[2])
+    assert len(quads) and np.array_equal(quads, plain.find(photos[2])[0])
+    cuts = reads.cut(photos[2], quads)
+    assert not np.allclose(reads.encode_crops(cuts), plain.encode_crops(cuts), atol=1e-3)
+    with pytest.raises(ValueError, match="trained from other weights"):
+        reader.load(other, tmp_path / "r.safetensors")
+    (tmp_path / "r.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="no reader"):
+        reader.load(backbone, tmp_path / "r.safetensors")
 
 
 def test_a_finder_has_a_name_and_a_hash_of_its_own(model, finds, finder, monkeypatch):

@@ -82,6 +82,16 @@ def test_rescaling_moves_corners_as_points() -> None:
     assert corners == pytest.approx(word_finder.quads_of(boxes) * scale, abs=1e-4)
 
 
+def test_a_region_that_resembles_any_word_has_a_handicap() -> None:
+    common = np.eye(4, dtype=np.float32)
+    rows = np.array([[1, 0, 0, 0], [0.5, 0.5, 0.5, 0.5], [0, 0, 0, 0]], np.float32)
+    clear, vague, empty = word_finder.handicap(rows, np.ones(3, np.float32), common)
+    assert vague == pytest.approx(word_finder.USUAL * 0.5, abs=1e-5) and empty == pytest.approx(0, abs=1e-5)
+    assert clear == pytest.approx(word_finder.USUAL * (1 + np.log(0.25) / word_finder.SHARP), abs=1e-4)
+    unsure = word_finder.handicap(rows, np.full(3, 0.5, np.float32), common)
+    assert unsure - [clear, vague, empty] == pytest.approx(word_finder.SURE * np.log(2), abs=1e-5)
+
+
 def test_growing_moves_each_side_by_shares_of_the_height() -> None:
     assert word_finder.grow(box(10, 10, 40, 20)[None], (0.1, 0.2))[0] == pytest.approx([10, 10, 44, 28, 1, 0])
 

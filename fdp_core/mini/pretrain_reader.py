@@ -1,0 +1,304 @@
+"""Trains the reader of the word finder: mini's image tower goes on learning, on the finder's own cuts.
+
+    python -m fdp_core.mini.pretrain_reader --bank runs/bank --out runs/reader.safetensors
+
+The finder looks at the real training sets (under FDP_DATA, as in :mod:`fdp_core.mini.pretrain_finder`); what it cuts
+out and how is kept beside the result (``.cuts.npz``). A cut that overlaps a word by half or more says that word, one
+that overlaps none says nothing, and all others are left out. About half of every batch is rendered. The text tower
+stays frozen, so a word is held against thousands of others in every step.
+Interrupt at any time: the same command goes on from the last save. On a GPU: ``--device cuda --workers 8``, the same
+command again and again where time is rationed (``--minutes 9`` stops and saves).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import os
+import re
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fdp_core import backbones, losses
+from fdp_core.files import atomic_path
+from fdp_core.mini import batches, pretrain, pretrain_finder
+from fdp_core.mini.batches import Recipe
+from fdp_core.mini.pretrain_finder import Example, rectangle
+from fdp_core.regions import crops, reader, word_finder
+from fdp_core.words import english_words
+
+LOOK = {"limit": 60, "min_score": 0.1, "same": 0.7}  # of the finder: more cuts a word than are kept for search
+IS_WORD, IS_NOTHING = 0.5, 0.2  # overlap from which a cut says the word, and up to which it says none
+AROUND = 0.7  # of a patch, in heights of the word on every side
+HEIGHT = 48  # pixels: patches of higher words are shrunk
+CLUTTER = 8  # at most so many cuts without a word from one photograph
+SHARES = {"icdar2015_train": 0.28, "icdar2011_train": 0.12, "rendered": 0.48, "nothing": 0.12}
+OUT = ((-0.12, 0.42), (-0.12, 0.3))  # how far sides move out, in heights: along and across the text
+SIZE = (32, 128)  # of a cut, pixels
+
+
+class Patch(NamedTuple):
+    """A part of a photograph with one cut in it: uint8 [h, w, 3], corners float32 [4, 2], its word ("": none)."""
+
+    image: np.ndarray
+    quad: np.ndarray
+    text: str
+
+
+def said(text: str) -> str:
+    """Return a word as it is searched for: lower case, without signs at its ends; "" where nothing is left."""
+    text = re.sub(r"^[^a-z0-9]+|[^a-z0-9]+$", "", text.lower())
+    return text if text.isascii() and len(text) <= 24 else ""
+
+
+def patch(image: np.ndarray, quad: np.ndarray, text: str) -> Patch:
+    """Copy a cut and what is around it out of a photograph, high words shrunk."""
+    around = np.linalg.norm(quad[3] - quad[0]) * AROUND
+    low = np.maximum(np.floor(quad.min(0) - around), 0).astype(int)
+    high = np.minimum(np.ceil(quad.max(0) + around), image.shape[1::-1]).astype(int)
+    part, quad = image[low[1] : high[1], low[0] : high[0]], (quad - low).astype(np.float32)
+    scale = HEIGHT / max(float(np.linalg.norm(quad[3] - quad[0])), 1.0)
+    if scale < 1:
+        size = [max(1, round(side * scale)) for side in part.shape[1::-1]]
+        quad = quad * np.float32([size[0] / part.shape[1], size[1] / part.shape[0]])
+        part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    return Patch(np.ascontiguousarray(part), quad, text)
+
+
+def patches(finder: word_finder.WordFinder | None, example: Example, bfloat16: bool = True) -> list[Patch]:
+    """Return what the finder cuts out of a photograph whose words are all boxed, and the words' own boxes."""
+    image = example.image()
+    quads, _ = word_finder.find(finder, image, **LOOK, bfloat16=bfloat16) if finder else ((), ())
+    texts = [said(text) if fine else "" for text, fine in zip(example.texts, example.judged)]
+    found = [
+        patch(image, q, t) for q, t in zip(example.polygons, texts) if t and len(q) == 4 and np.ptp(q, 0).min() > 5
+    ]
+    true, clutter = np.array([rectangle(p) for p in example.polygons], np.float32).reshape(-1, 6), 0
+    for quad in quads:
+        if np.ptp(quad, 0).min() < 5:
+            continue
+        shared = word_finder.overlaps(rectangle(quad), true) if len(true) else np.zeros(1)
+        best = int(shared.argmax())
+        if shared[best] >= IS_WORD and texts[best]:
+            found.append(patch(image, quad, texts[best]))
+        elif shared[best] < IS_NOTHING and clutter < CLUTTER:
+            clutter += 1
+            found.append(patch(image, quad, ""))
+    return found
+
+
+def gather(
+    sets: dict[str, list[Example]], finder: word_finder.WordFinder, kept: Path, every: dict[str, int] | None = None
+) -> dict[str, list[Patch]]:
+    """Return the patches of the real sets by set, those without a word as "nothing"; made once, then read from a file.
+
+    ``every``: the finder looks at every so many-th photograph of a set; of the others only the words' own boxes count.
+    """
+    if not kept.exists():
+        names, found = [], []
+        for name, members in sets.items():
+            for number, example in enumerate(members if name in SHARES and name != "rendered" else ()):
+                fresh = patches(finder if number % (every or {}).get(name, 1) == 0 else None, example)
+                names += [name] * len(fresh)
+                found += fresh
+                if number % 50 == 0:
+                    print(json.dumps({"set": name, "photograph": number, "cuts": len(found)}), flush=True)
+        with atomic_path(kept) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                pixels=np.concatenate([p.image.ravel() for p in found] or [np.zeros(0, np.uint8)]),
+                sizes=np.array([p.image.shape[:2] for p in found], int).reshape(-1, 2),
+                quads=np.array([p.quad for p in found], np.float32),
+                labels=np.frombuffer(json.dumps([[n, p.text] for n, p in zip(names, found)]).encode(), np.uint8),
+            )
+    grouped: dict[str, list[Patch]] = {}
+    with np.load(kept) as file:
+        pixels, labels = file["pixels"], json.loads(file["labels"].tobytes())
+        ends = np.cumsum(3 * file["sizes"].prod(1)) if len(labels) else []
+        for end, size, quad, (name, text) in zip(ends, file["sizes"], file["quads"], labels):
+            image = pixels[end - 3 * size.prod() : end].reshape(*size, 3)
+            grouped.setdefault(name if text else "nothing", []).append(Patch(image, quad, text))
+    return grouped
+
+
+class Looks(torch.utils.data.Dataset):
+    """Batch number i, made from (seed, i), the patches and the scenes alone."""
+
+    def __init__(self, real: dict[str, list[Patch]], scenes: list[Example], steps: int, batch: int, seed: int):
+        self.real, self.scenes, self.steps, self.batch, self.seed = real, scenes, steps, batch, seed
+        self.recipe = Recipe(captions=0.0, negatives=0.6)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> dict:
+        cv2.setNumThreads(1)
+        rng = np.random.default_rng([self.seed, step])
+        names = [name for name in SHARES if name in self.real or (name == "rendered" and self.scenes)]
+        shares = np.array([SHARES[name] for name in names])
+        counts = dict(zip(names, rng.multinomial(self.batch, shares / shares.sum())))
+        images, words = [], []
+        while len(words) < counts.get("rendered", 0):
+            scene = self.scenes[int(rng.integers(len(self.scenes)))]
+            picture = scene.image()
+            for quad, text, fine in zip(scene.polygons, scene.texts, scene.judged):
+                text = text.lower()
+                if (
+                    len(words) < counts["rendered"]
+                    and fine
+                    and np.ptp(quad, 0).min() >= batches.LOWEST
+                    and len(text) <= 24
+                ):
+                    images.append(look(rng, picture, quad, 0.9))
+                    words.append(text)
+        for name in [name for name in names if name not in ("rendered", "nothing")] + ["nothing"]:
+            for _ in range(counts.get(name, 0)):
+                image, quad, text = self.real[name][int(rng.integers(len(self.real[name])))]
+                images.append(look(rng, image, quad, 0.35))
+                words += [text] if text else []
+        batch = batches.words_and_texts(rng, self.recipe, words, ["none"] * len(words), [True] * len(words))
+        return batch | {"crops": torch.from_numpy(np.stack(images)), "said": words}
+
+
+def look(rng: np.random.Generator, image: np.ndarray, quad: np.ndarray, hard: float) -> np.ndarray:
+    """Cut a word out with its sides moved; half of the cuts are damaged as well: uint8 [32, 128, 3]."""
+    if len(quad) != 4:
+        quad = crops.tilted_box(quad, crops.reading_direction(quad))
+    (left, right), (above, below) = (rng.uniform(*OUT[axis], 2) for axis in (0, 1))
+    quad = crops.grow(np.asarray(quad, np.float32), np.array([left, above]), np.array([right, below]))
+    if rng.random() < 0.5:
+        return batches.look(rng, image, quad, True, SIZE, hard)
+    quad = crops.tilted_box(quad, crops.reading_direction(quad))  # as the finder's are: a rectangle
+    turn = np.deg2rad(rng.normal(0, 2.5))
+    turned = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    return crops.cut(image, (quad - quad.mean(0)) @ turned + quad.mean(0), *SIZE)
+
+
+@torch.no_grad()
+def spelt(clip: nn.Module, tokenizer, words: list[str], device: str) -> Tensor:
+    """Encode words, without anything before them: unit vectors float32 [N, D]."""
+    parts = []
+    for i in range(0, len(words), 512):
+        tokens = tokenizer(words[i : i + 512]).to(device)
+        blank = torch.zeros(len(tokens), 0, clip.token_embedding.embedding_dim, device=device)
+        parts.append(nn.functional.normalize(pretrain.encode_text(clip, tokens, blank).float(), dim=-1))
+    return torch.cat(parts)
+
+
+def rate(step: int, steps: int) -> float:
+    """Return the share of the learning rate: up in 100 steps, then half a cosine down to zero."""
+    return min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
+
+
+def train(out: Path, real: dict[str, list[Patch]], scenes: list[Example], args: argparse.Namespace) -> None:
+    """Train, or go on where ``out`` with its ``.state`` beside it stopped; both are written every ``save`` steps."""
+    began, backbone = time.time(), backbones.load("mini")
+    start = {name: value.clone() for name, value in backbone.clip.visual.state_dict().items()}
+    clip = copy.deepcopy(backbone.clip).to(args.device).to(memory_format=torch.channels_last).eval()
+    weights = list(clip.visual.requires_grad_(True).parameters())
+    groups = [{"params": [p for p in weights if p.ndim > 1]}, {"params": [p for p in weights if p.ndim < 2]}]
+    groups[0]["weight_decay"], groups[1]["weight_decay"] = 0.02, 0.0
+    optimiser = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), fused=True)
+    average = copy.deepcopy(clip.visual)
+    state, first = out.with_suffix(".state"), 0
+    if state.exists():
+        kept = torch.load(state, map_location="cpu", weights_only=True)
+        clip.visual.load_state_dict(kept["visual"])
+        average.load_state_dict(kept["average"])
+        optimiser.load_state_dict(kept["optimiser"])
+        for weight, moments in optimiser.state.items():  # the fused optimiser walks through memory (channels last)
+            for name, value in moments.items():
+                if value.shape == weight.shape:
+                    moments[name] = torch.empty_like(weight).copy_(value)
+        first = kept["step"]
+    facts = {"steps": args.steps, "lr": args.lr, "batch": args.batch, "seed": args.seed}
+    facts["cuts"] = {name: len(members) for name, members in real.items()} | {"rendered scenes": len(scenes)}
+    known = english_words()[: args.known]
+    places = {word: i for i, word in enumerate(known)}
+    others = spelt(clip, backbone.tokenizer, known, args.device)
+    data = torch.utils.data.Subset(Looks(real, scenes, args.steps, args.batch, args.seed), range(first, args.steps))
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None
+    )
+    scale, smooth, half = backbone.logit_scale, None, not args.full_precision
+    for step, batch in enumerate(loader, start=first):
+        for group in optimiser.param_groups:
+            group["lr"] = args.lr * rate(step, args.steps)
+        torch.manual_seed(args.seed + step)
+        with torch.no_grad():
+            texts = torch.cat([pretrain.read(clip, batch, backbone.tokenizer, args.device, half), others])
+        seen = pretrain.see(clip, batch["crops"].to(args.device), half)
+        own = torch.zeros(len(seen), len(texts), dtype=torch.bool)
+        own[: len(batch["said"]), : len(texts) - len(known)] = batch["positive"]
+        for row, word in enumerate(batch["said"]):
+            if word in places:
+                own[row, len(texts) - len(known) + places[word]] = True
+        own = own.to(args.device)
+        value = losses.contrastive(seen, texts, own, scale)
+        optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        with torch.no_grad():
+            share = min(args.ema, (step + 1) / (step + 10))
+            torch._foreach_lerp_(list(average.parameters()), weights, 1 - share)
+            right = own.gather(1, (seen @ texts.T).argmax(1, keepdim=True))[: len(batch["said"]), 0].float().mean()
+        parts = {"loss": float(value.detach()), "right": float(right)}
+        smooth = parts if smooth is None else {k: 0.95 * smooth[k] + 0.05 * parts[k] for k in parts}
+        late = args.minutes and time.time() - began > 60 * args.minutes
+        if step % 20 == 0:
+            line = {"step": step, "seconds": round(time.time() - began, 1)}
+            print(json.dumps(line | {k: round(v, 4) for k, v in smooth.items()}), flush=True)
+        if (step + 1) % args.save == 0 or step + 1 == args.steps or late:
+            made = {name: value.cpu() for name, value in average.state_dict().items()}
+            backbone.clip.visual.load_state_dict(start)
+            reader.save(out, backbone, made, {**facts, "step": step + 1})
+            kept = {"visual": clip.visual.state_dict(), "average": average.state_dict(), "step": step + 1}
+            with atomic_path(state) as temporary:
+                torch.save(kept | {"optimiser": optimiser.state_dict()}, temporary)
+        if late:
+            break
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bank", type=Path, help="folder of rendered scenes, from fdp_core.mini.bank")
+    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    parser.add_argument("--finder", type=Path, help="weights of the finder; default: those that come with mini")
+    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--lr", type=float, default=4e-4)
+    parser.add_argument("--batch", type=int, default=192)
+    parser.add_argument("--ema", type=float, default=0.995)
+    parser.add_argument("--known", type=int, default=20000, help="frequent words that every cut is held against")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", type=int, default=100, help="steps between saves")
+    parser.add_argument("--minutes", type=float, help="save and stop after so long")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=1, help="processes that cut and damage")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's default")
+    parser.add_argument("--full-precision", action="store_true", help="float32 in place of bfloat16 autocast")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    sets = pretrain_finder.examples(args.bank, Path(os.environ.get("FDP_DATA") or "data"))
+    real = gather(sets, word_finder.load(args.finder).to(args.device), args.out.with_suffix(".cuts.npz"))
+    if not any(patch.text for members in real.values() for patch in members) and "rendered" not in sets:
+        parser.error("no words to learn from: give --bank, or FDP_DATA with icdar2015_train or icdar2011_train in it")
+    try:
+        train(args.out, real, sets.get("rendered", []), args)
+    except KeyboardInterrupt:
+        print("Interrupted: the last saved step is kept; run the same command to go on.")
+
+
+if __name__ == "__main__":
+    main()

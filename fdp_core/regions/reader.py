@@ -1,0 +1,79 @@
+"""The reader of the word finder: the image tower of ``mini``, gone on learning on the finder's own cuts.
+
+The file holds only what differs from the backbone: eight bits a weight with one scale a row. ``mini`` itself stays as
+it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from fdp_core.backbones import Backbone
+from fdp_core.files import atomic_write_bytes
+from fdp_core.weights import MINI_WEIGHTS
+
+SHIPPED = MINI_WEIGHTS.with_name("mini_reader.safetensors")
+FORMAT = "fdp-reader-1"
+
+
+def save(path: str | Path, backbone: Backbone, state: dict[str, Tensor], facts: dict | None = None) -> Path:
+    """Write an image tower as its difference from the backbone's, whole or not at all; returns the path.
+
+    Args:
+        path: the file.
+        backbone: where the training started.
+        state: the tower's weights, named as its state dict does; equal ones are left out.
+        facts: about the training, JSON.
+    """
+    old, tensors = backbone.clip.visual.state_dict(), {}
+    for name, value in state.items():
+        change = (value.detach().cpu() - old[name].cpu()).float()
+        if change.abs().max() == 0:
+            continue
+        rows = change.flatten(1) if change.ndim > 1 else change[None]
+        scale = (rows.abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
+        tensors[name] = (rows / scale).round().to(torch.int8).reshape(change.shape).contiguous()
+        tensors[f"{name}/scale"] = scale[:, 0].contiguous()
+    described = {"format": FORMAT, "backbone": backbone.weights_hash, **(facts or {})}
+    return atomic_write_bytes(path, safetensors.torch.save(tensors, {"reader": json.dumps(described)}))
+
+
+def load(backbone: Backbone, path: str | Path | None = None) -> Backbone:
+    """Return a copy of the backbone that reads with another image tower; the backbone is not changed.
+
+    Args:
+        backbone: the CLIP that the reader was trained from.
+        path: the file; None is the one that comes with ``mini``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no reader, is damaged, or belongs to another backbone.
+    """
+    path = Path(path) if path else SHIPPED
+    try:
+        content = path.read_bytes()
+        tensors = safetensors.torch.load(content)
+        with safetensors.safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["reader"])
+        if facts["format"] != FORMAT:
+            raise ValueError(f"its format is {facts['format']!r}, not {FORMAT!r}")
+        if facts["backbone"] != backbone.weights_hash:
+            raise ValueError(f"it was trained from other weights than {backbone.name}'s")
+        reader = copy.deepcopy(backbone)
+        state = reader.clip.visual.state_dict()
+        for name in [name for name in tensors if not name.endswith("/scale")]:
+            change = tensors[name].float().flatten(1) if tensors[name].ndim > 1 else tensors[name].float()[None]
+            change = (change * tensors[f"{name}/scale"][:, None]).reshape(state[name].shape)
+            state[name] += change.to(state[name].device)
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{path} holds no reader for {backbone.name}, or is damaged ({error}).") from error
+    reader.weights_hash = hashlib.sha256(content).hexdigest()
+    return reader
