@@ -7,8 +7,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from printed import Printed
 
 ROOT = Path(__file__).parents[1]

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+import chapters
 import matplotlib
 import matplotlib.pyplot as plt
-import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -63,20 +63,13 @@ def test_heights_of_photographs_that_lie_on_their_side(tmp_path):
 
 
 def run(**values):
-    """Run the chapter's cells as papermill would; returns its names, and the text and size of each of its figures."""
-    defaults, *cells = (cell.source for cell in nbformat.read(CHAPTER, 4).cells if cell.cell_type == "code")
-    injected = "# Parameters\n" + "\n".join(f"{name} = {value!r}" for name, value in values.items())
-    names = {"In": ["", defaults, injected]}
-    with matplotlib.rc_context():
-        for source in (defaults, injected, *cells):
-            exec(compile(source, str(CHAPTER), "exec"), names)
-        figures = {}
-        for number in plt.get_fignums():
-            figure = plt.figure(number)
-            figure.canvas.draw()
-            words = " ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
-            figures[words] = figure.axes
-        plt.close("all")
+    """Run the chapter; return its names, and the text and axes of each of its figures."""
+    names, figures = chapters.run("11", **values), {}
+    for number in plt.get_fignums():
+        figure = plt.figure(number)
+        words = " ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
+        figures[words] = figure.axes
+    plt.close("all")
     return names, figures
 
 

@@ -1,20 +1,18 @@
-"""Chapters 01 and 02 with every special value of their parameters, on small sets and on a folder of one's own."""
+"""Chapters 01 to 04 and 12 with every special value of their parameters, on small sets and on a folder of one's own."""
 
 import dataclasses
-from pathlib import Path
 
-import matplotlib
 import matplotlib.pyplot as plt
-import nbformat
 import numpy as np
 import pytest
 import torch
+from chapters import run
 from PIL import Image
 
 from fdp_core import checkpoint, datasets
 from fdp_core.studies.parameters import BadParameter
-
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+from fdp_core.weights import MINI_WEIGHTS
+from fdp_core.words import ASSETS
 
 
 @pytest.fixture(autouse=True)
@@ -24,20 +22,6 @@ def elsewhere(tmp_path, monkeypatch):
     yield
     torch.set_grad_enabled(True)
     plt.close("all")
-
-
-def run(name, **values):
-    """Run the chapter's cells as papermill would; returns its names."""
-    chapter = NOTEBOOKS / name
-    defaults, *cells = (cell.source for cell in nbformat.read(chapter, 4).cells if cell.cell_type == "code")
-    injected = "# Parameters\n" + "\n".join(f"{name} = {value!r}" for name, value in values.items())
-    names = {"In": ["", defaults, injected]}
-    with matplotlib.rc_context():
-        for source in (defaults, injected, *cells):
-            exec(compile(source, str(chapter), "exec"), names)
-        for number in plt.get_fignums():
-            plt.figure(number).canvas.draw()
-    return names
 
 
 @pytest.fixture
@@ -70,9 +54,7 @@ SMALL = {"sizes": "224", "image_size": 224}
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("keep_features", [True, False])
 def test_bottlenecks_on_a_folder(folder, keep_features, capsys):
-    names = run(
-        "01_clip_bottlenecks.ipynb", dataset=str(folder), examples="none, such", keep_features=keep_features, **SMALL
-    )
+    names = run("01", dataset=str(folder), examples="none, such", keep_features=keep_features, **SMALL)
     told = capsys.readouterr().out
     assert "own/test: 3 photographs, 3 queries" in told and "the height of text is left out" in told
     assert "tells of no pictures" in told and len(names["rankings"]) == 2 and names["sides"] == [224]
@@ -83,7 +65,7 @@ def test_bottlenecks_of_one_photograph_and_one_query(folder):
     for number in (1, 2):
         (folder / f"{number}.png").unlink()
     (folder / "words.csv").write_text("file,words\n0.png,exit\n")
-    names = run("01_clip_bottlenecks.ipynb", dataset=str(folder), examples="exit", **SMALL)
+    names = run("01", dataset=str(folder), examples="exit", **SMALL)
     assert names["by_size"]["mAP"].tolist() == [100] and len(names["rankings"]) == 1
 
 
@@ -91,19 +73,19 @@ def test_bottlenecks_of_one_photograph_and_one_query(folder):
 def test_bottlenecks_without_queries_say_so(folder):
     (folder / "words.csv").unlink()
     with pytest.raises(BadParameter, match="words.csv"):
-        run("01_clip_bottlenecks.ipynb", dataset=str(folder), **SMALL)
+        run("01", dataset=str(folder), **SMALL)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_bottlenecks_of_few_photographs_with_outlines(few):
-    names = run("01_clip_bottlenecks.ipynb", sizes="224, 320", image_size=320, template="a sign that says {}")
+    names = run("01", sizes="224, 320", image_size=320, template="a sign that says {}")
     assert names["spelt"] > 0 and names["tall"]["pairs"].sum() == names["pairs"].sum()
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("photographs, map_from", [(0, "localiser"), (1, "shuffled"), (2, "another")])
 def test_attention_maps_of_few_photographs(few, photographs, map_from):
-    names = run("02_attention_maps.ipynb", photographs=photographs, map_from=map_from, shown=1)
+    names = run("02", photographs=photographs, map_from=map_from, shown=1)
     assert len(names["study"]) == (photographs or len(few))
     assert ("another" in names["maps"]) == (len(names["study"]) > 1)
 
@@ -112,10 +94,49 @@ def test_attention_maps_of_few_photographs(few, photographs, map_from):
 def test_attention_maps_say_what_they_need(few, folder, monkeypatch):
     for bad in ({"map_from": "annotators"}, {"map_from": "another", "photographs": 1}):
         with pytest.raises(BadParameter, match="map_from is"):
-            run("02_attention_maps.ipynb", **bad)
+            run("02", **bad)
     with pytest.raises(BadParameter, match="photographs is -1"):
-        run("02_attention_maps.ipynb", photographs=-1)
+        run("02", photographs=-1)
     monkeypatch.undo()
     monkeypatch.setenv("FDP_CACHE", str(folder.parent / "cache"))
     with pytest.raises(ValueError, match="needs words that are outlined"):
-        run("02_attention_maps.ipynb", dataset=str(folder), model=str(checkpoint.SHIPPED))
+        run("02", dataset=str(folder), model=str(checkpoint.SHIPPED))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("source, model", [("grammar", ""), ("stop words", str(checkpoint.SHIPPED))])
+def test_word_clusters_on_a_folder_of_one_photograph_and_one_word(folder, source, model, capsys):
+    for number in (1, 2):
+        (folder / f"{number}.png").unlink()
+    (folder / "words.csv").write_text("file,words\n0.png,exit\n")
+    values = {"regions": 0, "seeds": 1, "query_sets": "svt"} if model else {"regions": 4, "seeds": 2}
+    names = run("03", dataset=str(folder), function_words=source, model=model, keep_features=False, **values)
+    assert names["both"]["one vector"].shape == (2, 1) and ("regions" in names["both"]) == (not model)
+    assert "No record for own" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("split, photographs", [("list", 2), ("clusters", 0)])
+def test_word_clusters_with_contexts_of_other_lengths(few, split, photographs):
+    short = {"regions": 0, "seeds": 1, "query_sets": "", "length_seeds": 1, "epochs": 1}
+    names = run("03", lengths="0, 1", length_split=split, function_words="library", photographs=photographs, **short)
+    assert sorted(names["learnt"]["length"].unique()) == [0, 1] and len(names["lessons"][0]) == (photographs or 3)
+
+
+def test_word_clusters_say_which_splits_there_are():
+    with pytest.raises(BadParameter, match="list, clusters"):
+        run("03", length_split="grammar")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_each_step_on_a_photograph_of_ones_own(folder):
+    names = run("04", photograph=str(folder / "2.png"), model=str(checkpoint.SHIPPED), word="no parking")
+    assert names["known"] == () and names["names"][0] == "no parking"
+
+
+@pytest.mark.parametrize("count", [4, 40])  # one ends before the first image
+def test_how_mini_was_made_from_a_log_and_weights_of_ones_own(count, tmp_path):
+    lines = (ASSETS.parents[1] / "book" / "results" / "mini_pretraining.jsonl").read_text().splitlines()
+    (tmp_path / "log.jsonl").write_text("\n".join(lines[:count]) + "\n")
+    names = run("12", looks=1, mistakes=1, seed=3, log=str(tmp_path / "log.jsonl"), weights=str(MINI_WEIGHTS))
+    assert names["log"] == str(tmp_path / "log.jsonl")

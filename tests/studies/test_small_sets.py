@@ -1,25 +1,15 @@
 """Chapters 08 and 10 with the special values of their parameters, on the shipped gallery and on folders of any size."""
 
-from pathlib import Path
-
-import matplotlib
+import chapters
 import matplotlib.pyplot as plt
-import nbformat
 import pytest
 from PIL import Image
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-
 
 def run(chapter, capsys, **values):
-    """Run a chapter's cells as papermill would; return its names and what it printed."""
-    cells = [cell.source for cell in nbformat.read(NOTEBOOKS / chapter, 4).cells if cell.cell_type == "code"]
-    injected = "# Parameters\n" + "\n".join(f"{name} = {value!r}" for name, value in values.items())
-    names = {"In": ["", cells[0], injected], "display": print}
-    with matplotlib.rc_context():
-        for source in (cells[0], injected, *cells[1:]):
-            exec(compile(source, chapter, "exec"), names)
-        plt.close("all")
+    """Run a chapter; return its names and what it printed."""
+    names = chapters.run(chapter, **values)
+    plt.close("all")
     return names, capsys.readouterr().out
 
 
@@ -33,7 +23,7 @@ def photographs(folder, count, table=None):
 
 def phrases(capsys, **values):
     quick = {"systems": "zero-shot", "image_size": 64, "keep_features": False}
-    return run("08_phrases_and_attributes.ipynb", capsys, **{**quick, **values})
+    return run("08", capsys, **{**quick, **values})
 
 
 def test_phrases_of_one_photograph(tmp_path, capsys):
@@ -57,7 +47,7 @@ def test_another_seed_and_few_pairs_of_mini(capsys):
 
 def speeds(capsys, **values):
     quick = {"image_size": 64, "rounds": 1, "vectors": 30, "batch": 2}
-    return run("10_speed.ipynb", capsys, **{**quick, **values})
+    return run("10", capsys, **{**quick, **values})
 
 
 @pytest.mark.parametrize("table", [None, "file,words\n0.png,open\n"])

@@ -1,16 +1,13 @@
 """Chapter 05 measured on folders of own photographs that hold fewer than twenty queries."""
 
 import shutil
-from pathlib import Path
 
-import matplotlib
+import chapters
 import matplotlib.pyplot as plt
-import nbformat
 import pytest
 
 from fdp_core.words import ASSETS
 
-CHAPTER = Path(__file__).parents[2] / "notebooks" / "05_train.ipynb"
 SETS = {"one photograph, one query": ["coffee"], "three photographs, five queries": ["a1 b2", "b2 c3 d4", "e5"]}
 
 
@@ -23,13 +20,8 @@ def test_the_chapter_runs_on_a_small_benchmark_of_ones_own(told, tmp_path, monke
         shutil.copy(ASSETS / "mini_gallery" / "images" / f"{row:04}.jpg", own / f"{row}.jpg")
     (own / "words.csv").write_text("file,words\n" + "".join(f"{row}.jpg,{text}\n" for row, text in enumerate(told)))
     monkeypatch.setenv("FDP_RESULTS", str(tmp_path / "results"))
-    defaults, *cells = (cell.source for cell in nbformat.read(CHAPTER, 4).cells if cell.cell_type == "code")
     given = dict(dataset=str(own), epochs=1, photographs=6, image_size=224, out_dir=str(tmp_path), keep_features=False)
-    injected = "# Parameters\n" + "\n".join(f"{name} = {value!r}" for name, value in given.items())
-    names = {"In": ["", defaults, injected]}
-    with matplotlib.rc_context():
-        for source in (defaults, injected, *cells):
-            exec(compile(source, str(CHAPTER), "exec"), names)
+    names = chapters.run("05", **given)
     plt.close("all")
     wanted = sorted({word for text in told for word in text.split()})
     assert sorted(names["after"].texts) == wanted and names["few"] == max(1, len(wanted) // 2)
