@@ -39,6 +39,9 @@ class FakeBackbone:
     def __init__(self):
         self.seen = 0
 
+    def parameters(self):
+        return iter([torch.zeros(1)])
+
     def normalise(self, images):
         return images.permute(0, 3, 1, 2).float() / 255
 

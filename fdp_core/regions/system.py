@@ -25,7 +25,7 @@ from fdp_core.regions.networks import TorchEngine
 from fdp_core.regions.settings import Glance, cut_out, frame
 from fdp_core.regions.text_map import STRIDE, TextMap, load
 from fdp_core.retrieval import geometry
-from fdp_core.retrieval.features import CorruptPhotographs, device_of, error_report, reason_of
+from fdp_core.retrieval.features import CorruptPhotographs, error_report, reason_of
 from fdp_core.retrieval.vectors import Speed, VectorSets
 from fdp_core.retrieval.workers import in_order
 from fdp_core.words import english_words
@@ -146,7 +146,7 @@ class RegionSystem:
             seconds=time.perf_counter() - start,
             batch=self._engine.workers,
             precision=self.glance.precision,
-            device=str(device_of(self.backbone)),
+            device=str(self.backbone.device),
             timed="read, decode, resize, text map, cuts and their encoding" + (", head" if self.glance.whole else ""),
         )
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

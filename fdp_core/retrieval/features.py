@@ -11,23 +11,26 @@ import time
 import uuid
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
+from tqdm import tqdm
 
-from fdp_core.backbones import STRIDE
+from fdp_core.backbones import STRIDE, Backbone
 from fdp_core.datasets.images import CorruptImage, open_image
 from fdp_core.datasets.types import Gallery, Photo
 from fdp_core.files import atomic_write_bytes, sha256_file
 from fdp_core.retrieval import geometry
+from fdp_core.retrieval.fast_trunk import FastTrunk
 from fdp_core.retrieval.geometry import Geometry
 
 _FORMAT = 2
+Head = Callable[[torch.Tensor, np.ndarray], torch.Tensor]  # (features [B, C, G, G], their rows [B]) -> [B, ...]
 
 
 class NoSpace(OSError):
@@ -54,7 +57,7 @@ class FileRows:
 
     dtype, ndim = np.dtype(np.float16), 4
 
-    def __init__(self, root: Path, trunk: dict[str, Any], cell: tuple[int, int, int], contents: list[str]):
+    def __init__(self, root: Path, trunk: dict[str, str | int], cell: tuple[int, int, int], contents: list[str]):
         key = json.dumps({**trunk, "shape": cell}, sort_keys=True)
         self.folder = root / hashlib.sha256(key.encode()).hexdigest()[:24]
         self.shape, self.size = (len(contents), *cell), int(np.prod(cell)) * 2
@@ -98,12 +101,11 @@ class FileRows:
         try:
             atomic_write_bytes(self._files[row], line.encode() + b"\n" + block)
         except OSError as error:
-            raise NoSpace(
-                f"The feature cache in {self.folder} cannot be written: {error}. What it holds stays."
-            ) from error
+            fault = f"The feature cache in {self.folder} cannot be written: {error}"
+            raise NoSpace(f"{fault}. What it holds stays.") from error
         self._known[row] = True
 
-    def __getitem__(self, rows: Any) -> np.ndarray:
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
         """Read one row [C, G, G] by its number, or several [B, C, G, G] by a slice or integers; zeros if missing."""
         if isinstance(rows, (int, np.integer)):
             if not self._known[rows]:
@@ -117,7 +119,7 @@ class FileRows:
             out[place] = self[row]
         return out
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
 
 
@@ -162,32 +164,38 @@ class FeatureStore:
         """
         return torch.from_numpy(np.array(self.array[rows])).to(device).float()
 
-    @torch.inference_mode()
-    def encode(
-        self, head: Callable[[torch.Tensor, np.ndarray], torch.Tensor], batch_size: int = 8,
-        device: str | torch.device = "cpu",
-    ) -> np.ndarray:  # fmt: skip
-        """Apply a head to all photographs, batch by batch.
-
-        Args:
-            head: (features [B, C, G, G], their rows [B]) -> [B, ...].
-            batch_size: photographs at once.
-            device: where the features go.
-
-        Returns:
-            float32 [N, ...]; NaN where a photograph could not be read.
-
-        Raises:
-            ValueError: none of the photographs could be read.
-        """
+    def encode(self, head: Head, batch_size: int = 8, device: str | torch.device = "cpu") -> np.ndarray:
+        """Apply a head to all photographs, ``batch_size`` at a time; see :func:`encode_batches`."""
         good = np.flatnonzero(self.ok)
-        if not len(good):
-            raise ValueError("None of the photographs could be read.")
-        parts = [good[i : i + batch_size] for i in range(0, len(good), batch_size)]
-        found = np.concatenate([head(self.batch(part, device), part).float().cpu().numpy() for part in parts])
-        encoded = np.full((len(self), *found.shape[1:]), np.nan, np.float32)
-        encoded[good] = found
-        return encoded
+        parts = (good[i : i + batch_size] for i in range(0, len(good), batch_size))
+        return encode_batches(((part, self.batch(part, device)) for part in parts), head, len(self))
+
+
+@torch.inference_mode()
+def encode_batches(batches: Iterable[tuple[np.ndarray, torch.Tensor]], head: Head, count: int) -> np.ndarray:
+    """Apply a head to the features of photographs as they come.
+
+    Args:
+        batches: (rows [B], features [B, C, G, G]).
+        head: (features, rows) -> [B, ...].
+        count: N photographs in all.
+
+    Returns:
+        float32 [N, ...]; NaN where a photograph could not be read.
+
+    Raises:
+        ValueError: none of the photographs could be read.
+    """
+    rows, parts = [], []
+    for part, features in batches:
+        rows.extend(part)
+        parts.append(head(features, part).float().cpu().numpy())
+    if not rows:
+        raise ValueError(f"None of the {count} photographs could be read.")
+    found = np.concatenate(parts)
+    encoded = np.full((count, *found.shape[1:]), np.nan, np.float32)
+    encoded[rows] = found
+    return encoded
 
 
 @dataclass(frozen=True)
@@ -206,20 +214,12 @@ def error_report(errors: tuple[tuple[str, str], ...] | list[tuple[str, str]]) ->
     return "\n".join(lines + [f"  {name}: {reason}" for name, reason in errors])
 
 
-def device_of(backbone: Any) -> torch.device:
-    """Return where a module computes: its ``device``, else its first parameter's, else the CPU."""
-    if hasattr(backbone, "device"):
-        return torch.device(backbone.device)
-    parameters = backbone.parameters() if hasattr(backbone, "parameters") else ()
-    return next((p.device for p in parameters), torch.device("cpu"))
-
-
 def reason_of(error: CorruptImage) -> str:
     """Return why a photograph cannot be read, without its folders: reports end up in notebooks."""
     return error.reason.replace(error.path, os.path.basename(error.path))
 
 
-def _read(photo: Photo, size: int, fit: str) -> tuple[np.ndarray, Any] | str:
+def _read(photo: Photo, size: int, fit: str) -> tuple[np.ndarray, Geometry] | str:
     """Return (square uint8 image [S, S, 3], geometry), or the reason why there is none."""
     try:
         return geometry.fit_image(open_image(photo.path), size, mode=fit)
@@ -228,7 +228,7 @@ def _read(photo: Photo, size: int, fit: str) -> tuple[np.ndarray, Any] | str:
 
 
 def stream_features(
-    backbone: Any,
+    backbone: Backbone,
     photos: tuple[Photo, ...],
     image_size: int = 640,
     fit: str = "letterbox",
@@ -255,15 +255,13 @@ def stream_features(
         ``rows``. Features are rounded to float16 as in the cache, so that a number does not depend on whether
         there is one.
     """
-    from tqdm import tqdm
-
     rows = list(range(len(photos))) if rows is None else list(rows)
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    device = device_of(backbone)
-    run = _folded_trunk(backbone) if folded and rows else backbone.trunk
+    fast = FastTrunk(backbone.clip) if folded and rows else None
+    run = backbone.trunk if fast is None else lambda images: fast(images)[-1].contiguous()
     with ThreadPoolExecutor(1) as reader, tqdm(total=len(rows), disable=not progress, desc="features") as bar:
 
-        def submit(batch: list[int]) -> Any:
+        def submit(batch: list[int]) -> Future[list[tuple[np.ndarray, Geometry] | str]]:
             return reader.submit(lambda: [_read(photos[row], image_size, fit) for row in batch])
 
         ahead = submit(batches[0]) if batches else None
@@ -274,7 +272,7 @@ def stream_features(
             errors = [(row, item) for row, item in zip(batch, read) if isinstance(item, str)]
             features = np.zeros((0,), np.float16)
             if good:
-                pixels = torch.from_numpy(np.stack([item[0] for _, item in good])).to(device)
+                pixels = torch.from_numpy(np.stack([item[0] for _, item in good])).to(backbone.device)
                 with torch.inference_mode():
                     features = run(backbone.normalise(pixels)).half().cpu().numpy()
                 finite = np.isfinite(features).reshape(len(good), -1).all(axis=1)
@@ -283,13 +281,6 @@ def stream_features(
                 good, features = [pair for pair, fine in zip(good, finite) if fine], features[finite]
             bar.update(len(batch))
             yield Chunk([row for row, _ in good], features, [item[1] for _, item in good], errors)
-
-
-def _folded_trunk(backbone: Any) -> Any:
-    from fdp_core.retrieval.fast_trunk import FastTrunk
-
-    trunk = FastTrunk(backbone.clip)
-    return lambda images: trunk(images)[-1].contiguous()
 
 
 def _content(photo: Photo) -> str:
@@ -305,15 +296,14 @@ def _in_memory(shape: tuple[int, ...]) -> np.ndarray:
     size = int(np.prod(shape)) * 2
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else size
     if size > total:
-        raise MemoryError(
-            f"The features of {shape[0]} photographs need {size / 1e9:.1f} GB, this machine has "
-            f"{total / 1e9:.1f} GB of memory. Pass cache_dir to keep them on disk."
-        )
+        needs = f"The features of {shape[0]} photographs need {size / 1e9:.1f} GB"
+        has = f"this machine has {total / 1e9:.1f} GB of memory"
+        raise MemoryError(f"{needs}, {has}. Pass cache_dir to keep them on disk.")
     return np.zeros(shape, np.float16)
 
 
 def trunk_features(
-    backbone: Any,
+    backbone: Backbone,
     gallery: Gallery,
     image_size: int = 640,
     fit: str = "letterbox",
@@ -329,15 +319,11 @@ def trunk_features(
     at the end, and tried again by the next call.
 
     Args:
-        backbone: a :class:`fdp_core.backbones.Backbone`; its ``weights_hash`` names the trunk.
-        gallery: a :class:`fdp_core.datasets.Gallery`.
-        image_size: side S of the square input, pixels.
-        fit: how a photograph becomes a square, as in :func:`fdp_core.retrieval.geometry.fit_image`.
+        backbone: its ``weights_hash`` names the trunk.
+        gallery: the photographs.
         cache_dir: folder of the cache; None keeps the features in memory.
-        progress: show a progress bar.
-        batch_size: photographs at once.
-        folded: as in :func:`stream_features`; the cache does not tell such rows from others, which agree with them up
-            to the rounding to half precision.
+        folded: as in :func:`stream_features`, as are the others; the cache does not tell such rows from others, which
+            agree with them up to the rounding to half precision.
 
     Returns:
         A :class:`FeatureStore`; its array reads from the files where there is a cache.

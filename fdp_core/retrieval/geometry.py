@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import shapely
 from PIL import Image
+from shapely.geometry.base import BaseGeometry
 
+from fdp_core.datasets.types import Word
 from fdp_core.words import is_legible
 
 MODES = ("letterbox", "centre_crop", "squash")
-FILL = (
-    123,
-    117,
-    104,
-)  # CLIP's mean colour: it is zero after normalisation, as the convolutions' own padding is
+FILL = (123, 117, 104)  # CLIP's mean colour: zero after normalisation, as the convolutions' own padding is
 
 
 @dataclass(frozen=True)
@@ -118,11 +115,11 @@ def fit_array(image: np.ndarray, size: int, mode: str = "letterbox") -> tuple[np
     return fit_image(Image.fromarray(image), size, mode)
 
 
-def visible_words(words: Iterable[Any], geometry: Geometry, min_share: float = 0.8) -> tuple[Any, ...]:
+def visible_words(words: Iterable[Word], geometry: Geometry, min_share: float = 0.8) -> tuple[Word, ...]:
     """Drop words that the canvas cuts off; a word of which only a part is left stays, marked ``ignore``.
 
     Args:
-        words: annotated words (``datasets.Word``), polygons in image pixels.
+        words: annotated words, polygons in image pixels.
         geometry: the photograph's transform.
         min_share: smallest share of a word's area, 0-1, that must lie on the canvas.
 
@@ -141,7 +138,7 @@ def visible_words(words: Iterable[Any], geometry: Geometry, min_share: float = 0
     return tuple(kept)
 
 
-def shrink_polygon(points: np.ndarray, ratio: float = 0.4, whole_pixels: bool = False) -> Any:
+def shrink_polygon(points: np.ndarray, ratio: float = 0.4, whole_pixels: bool = False) -> BaseGeometry:
     """Shrink a polygon by the Vatti offset A(1 - r^2) / P.
 
     Args:
@@ -163,7 +160,7 @@ def shrink_polygon(points: np.ndarray, ratio: float = 0.4, whole_pixels: bool = 
     return shapely.transform(shrunk, np.trunc) if whole_pixels and not shrunk.is_empty else shrunk
 
 
-def _polygon(points: np.ndarray) -> Any:
+def _polygon(points: np.ndarray) -> shapely.Polygon | None:
     """Build a valid polygon, or ``None`` for one without area; crossed quadrilaterals become their hull."""
     points = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     if len(points) < 3 or not np.isfinite(points).all():
@@ -175,12 +172,12 @@ def _polygon(points: np.ndarray) -> Any:
 
 
 def target_maps(
-    words: Sequence[Any], geometry: Geometry, grid: int, shrink: float = 0.4, mode: str = "area"
+    words: Sequence[Word], geometry: Geometry, grid: int, shrink: float = 0.4, mode: str = "area"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw what the localiser should say about each cell of the feature grid.
 
     Args:
-        words: annotated words (``datasets.Word``), polygons in image pixels.
+        words: annotated words, polygons in image pixels.
         geometry: the transform of their photograph (or :meth:`Geometry.squashed`).
         grid: G, cells a side.
         shrink: Vatti ratio of the text kernels.
@@ -213,7 +210,7 @@ def target_maps(
     return target, unknown > (0 if whole else target)
 
 
-def _coverage(polygons: list[Any], grid: int, size: int) -> np.ndarray:
+def _coverage(polygons: list[BaseGeometry], grid: int, size: int) -> np.ndarray:
     """Share of each cell that the union of polygons covers, exactly."""
     union = shapely.union_all(polygons) if polygons else shapely.Polygon()
     if union.is_empty:
@@ -225,7 +222,7 @@ def _coverage(polygons: list[Any], grid: int, size: int) -> np.ndarray:
     return np.clip(share, 0.0, 1.0).astype(np.float32)
 
 
-def _nearest(polygons: list[Any], grid: int, size: int) -> np.ndarray:
+def _nearest(polygons: list[BaseGeometry], grid: int, size: int) -> np.ndarray:
     """Is the upper left pixel of each cell inside (or on the border of) a polygon?"""
     edges = np.floor(np.arange(grid) * (size / grid))
     x, y = np.meshgrid(edges, edges)

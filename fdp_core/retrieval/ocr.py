@@ -11,12 +11,12 @@ import unicodedata
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import Levenshtein
 import numpy as np
 
 from fdp_core.datasets import images
+from fdp_core.datasets.types import Gallery, Photo
 from fdp_core.files import atomic_write_text, sha256_file
 from fdp_core.retrieval.features import CorruptPhotographs, error_report, reason_of
 from fdp_core.retrieval.vectors import Speed
@@ -57,10 +57,11 @@ def similarity(query: str, words: list[str]) -> float:
     parts = split_words([query])
     if not words or not parts:
         return 0.0
-    nearest = [
-        max(1 - Levenshtein.distance(part, word) / max(len(part), len(word)) for word in words) for part in parts
-    ]
-    return float(np.mean(nearest))
+
+    def alike(part: str, word: str) -> float:
+        return 1 - Levenshtein.distance(part, word) / max(len(part), len(word))
+
+    return float(np.mean([max(alike(part, word) for word in words) for part in parts]))
 
 
 class RapidReader:
@@ -77,10 +78,9 @@ class RapidReader:
     def __init__(self, engine: str | None = None, alone: bool = True):
         found = [name for name in ENGINES if importlib.util.find_spec(name)]
         if importlib.util.find_spec("rapidocr") is None or not found or (engine and engine not in found):
-            raise OcrMissing(
-                f"The OCR baseline needs rapidocr and an engine ({engine or ' or '.join(ENGINES)}). "
-                "Install the optional extra, in the checkout: pip install -e '.[ocr]'."
-            )
+            needs = f"rapidocr and an engine ({engine or ' or '.join(ENGINES)})"
+            advice = "Install the optional extra, in the checkout: pip install -e '.[ocr]'."
+            raise OcrMissing(f"The OCR baseline needs {needs}. {advice}")
         import rapidocr
 
         self.engine = engine or found[0]
@@ -132,7 +132,7 @@ class OcrSystem:
         self.speed: Speed | None = None
         self._read: dict[str, list[str]] = {}
 
-    def words(self, gallery: Any) -> list[list[str] | None]:
+    def words(self, gallery: Gallery) -> list[list[str] | None]:
         """Return N lists of normalised words, None where a photograph cannot be opened (a warning tells)."""
         start, computed, errors, result = time.perf_counter(), 0, [], []
         found = in_order(self._lines, gallery.photos, self.workers, self.progress, "reading")
@@ -145,13 +145,12 @@ class OcrSystem:
         if errors:
             warnings.warn(error_report(errors), CorruptPhotographs, stacklevel=2)
         fresh = computed == known
-        timed = "read, decode, resize, detection and recognition" + (
-            "" if fresh else "; part of it came from the cache"
-        )
+        cached = "" if fresh else "; part of it came from the cache"
+        timed = f"read, decode, resize, detection and recognition{cached}"
         self.speed = Speed(computed if fresh else 0, seconds, 1, "float32", "cpu", timed)
         return result
 
-    def _lines(self, photo: Any) -> tuple[list[str] | None, bool | str]:
+    def _lines(self, photo: Photo) -> tuple[list[str] | None, bool | str]:
         """Return the lines of a photograph and whether they were read now; or None and why it cannot be opened."""
         try:
             image = images.open_image(photo.path)
@@ -171,12 +170,12 @@ class OcrSystem:
         """Drop what this object has read; the folder ``cache_dir`` stays."""
         self._read.clear()
 
-    def scores(self, gallery: Any, texts: list[str]) -> np.ndarray:
+    def scores(self, gallery: Gallery, texts: list[str]) -> np.ndarray:
         """Return [Q, N] float in 0-1; NaN columns for photographs that cannot be opened."""
         read = self.words(gallery)
         return np.array([[np.nan if w is None else similarity(text, w) for w in read] for text in texts])
 
-    def _key(self, photo: Any) -> str:
+    def _key(self, photo: Photo) -> str:
         return hashlib.sha256(f"{self.version} {self.long_side} {sha256_file(photo.path)}".encode()).hexdigest()[:32]
 
     def _load(self, key: str) -> list[str] | None:

@@ -9,25 +9,28 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fdp_core.backbones import STRIDE
+from fdp_core.backbones import STRIDE, Backbone
 from fdp_core.checkpoint import model_hash
+from fdp_core.datasets.types import Gallery
+from fdp_core.model import FDP
 from fdp_core.retrieval.features import (
     CorruptPhotographs,
     FeatureStore,
-    device_of,
+    encode_batches,
     error_report,
     stream_features,
     trunk_features,
 )
+from fdp_core.retrieval.ocr import OcrSystem
 from fdp_core.retrieval.vectors import Speed
 
 _CHUNK = 256  # texts encoded at once
+Option = str | Path | int | bool | None  # of a system: its name, cache_dir, batch_size, progress
 
 
 class TrunkSystem:
@@ -54,13 +57,13 @@ class TrunkSystem:
     def __init__(
         self,
         name: str,
-        backbone: Any,
+        backbone: Backbone,
         head: Callable[[Tensor], Tensor],
         text: Callable[[list[str]], Tensor],
         image_size: int,
         fit: str,
         model_hash: str,
-        kinds: Callable[[list[str]], Any] | None = None,
+        kinds: Callable[[list[str]], Tensor | np.ndarray] | None = None,
         cache_dir: str | Path | None = None,
         batch_size: int = 8,
         progress: bool = True,
@@ -79,7 +82,7 @@ class TrunkSystem:
             "fit": fit,
         }
 
-    def encode_gallery(self, gallery: Any) -> np.ndarray:
+    def encode_gallery(self, gallery: Gallery) -> np.ndarray:
         """Encode every photograph.
 
         Args:
@@ -87,43 +90,43 @@ class TrunkSystem:
 
         Returns:
             [N, D] float32, unit norm; NaN rows for photographs that cannot be read (a warning names them).
+
+        Raises:
+            ValueError: none of them can be read.
         """
-        start, rows, parts = time.perf_counter(), [], []
-        if self.cache_dir is not None:
-            store = self.features(gallery)
-            rows, computed = np.flatnonzero(store.ok).tolist(), store.computed
-            if rows:
-                parts.append(store.encode(lambda x, _: torch.from_numpy(self._encode(x)), self.batch_size)[rows])
+        start = time.perf_counter()
+        if self.cache_dir is None:
+            encoded = encode_batches(self._stream(gallery), self._vectors, len(gallery))
+            computed = readable = np.count_nonzero(~np.isnan(encoded[:, 0]))
         else:
-            errors = []
-            settings = (self.backbone, gallery.photos, self.image_size, self.fit, self.batch_size)
-            for chunk in stream_features(*settings, progress=self.progress):
-                errors += [(gallery.photos[row].id, reason) for row, reason in chunk.errors]
-                if chunk.rows:
-                    rows.extend(chunk.rows)
-                    parts.append(self._encode(torch.from_numpy(chunk.features).float()))
-            computed = len(rows)
-            if errors:
-                warnings.warn(error_report(errors), CorruptPhotographs, stacklevel=2)
-        seconds = time.perf_counter() - start
-        if not rows:
-            raise ValueError(f"None of the {len(gallery.photos)} photographs of {gallery.name} could be read.")
-        vectors = np.concatenate(parts)
-        encoded = np.full((len(gallery.photos), vectors.shape[1]), np.nan, np.float32)
-        encoded[rows] = vectors
-        fresh = computed == len(rows)  # a half-cached run times neither the one nor the other
+            store = self.features(gallery)
+            encoded = store.encode(self._vectors, self.batch_size, self.backbone.device)
+            computed, readable = store.computed, np.count_nonzero(store.ok)
+        fresh = computed == readable  # a half-cached run times neither the one nor the other
         self.speed = Speed(
             photographs=computed if fresh else 0,
-            seconds=seconds,
+            seconds=time.perf_counter() - start,
             batch=self.batch_size,
-            precision=precision_of(self.backbone),
-            device=str(device_of(self.backbone)),
+            precision=str(next(self.backbone.parameters()).dtype).removeprefix("torch."),
+            device=str(self.backbone.device),
             timed="read, decode, resize, trunk and head"
             + ("" if fresh else "; part of the features came from the cache"),
         )
         return encoded
 
-    def features(self, gallery: Any) -> FeatureStore:
+    def _stream(self, gallery: Gallery) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Yield (rows, features) of the photographs, which are not kept; a warning at the end names unreadable ones."""
+        settings = (self.backbone, gallery.photos, self.image_size, self.fit, self.batch_size)
+        errors = []
+        for chunk in stream_features(*settings, progress=self.progress):
+            errors += [(gallery.photos[row].id, reason) for row, reason in chunk.errors]
+            if chunk.rows:
+                features = torch.from_numpy(chunk.features).to(self.backbone.device)
+                yield np.array(chunk.rows), features.float()
+        if errors:
+            warnings.warn(error_report(errors), CorruptPhotographs, stacklevel=4)
+
+    def features(self, gallery: Gallery) -> FeatureStore:
         """Return the gallery's trunk features, from the cache where there is one."""
         settings = (self.backbone, gallery, self.image_size, self.fit, self.cache_dir, self.progress)
         return trunk_features(*settings, batch_size=self.batch_size)
@@ -134,20 +137,12 @@ class TrunkSystem:
         parts = [self.text(list(texts[i : i + _CHUNK])) for i in range(0, len(texts), _CHUNK)]
         return torch.nn.functional.normalize(torch.cat(parts).float(), dim=-1).cpu().numpy()
 
-    @torch.inference_mode()
-    def _encode(self, features: Tensor) -> np.ndarray:
-        vectors = self.head(features.to(device_of(self.backbone)))
-        return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
-
-
-def precision_of(module: Any) -> str:
-    """Return the number format of a module's weights, for example ``float32``."""
-    parameters = module.parameters() if hasattr(module, "parameters") else ()
-    return next((str(p.dtype).removeprefix("torch.") for p in parameters), "float32")
+    def _vectors(self, features: Tensor, rows: np.ndarray) -> Tensor:
+        return torch.nn.functional.normalize(self.head(features).float(), dim=-1)
 
 
 def zero_shot(
-    backbone: Any, image_size: int | None = 640, fit: str = "letterbox", template: str = "{}", **options: Any
+    backbone: Backbone, image_size: int | None = 640, fit: str = "letterbox", template: str = "{}", **options: Option
 ) -> TrunkSystem:
     """Make CLIP as it is a system: its own attention pool, positions resized in 2-D.
 
@@ -184,7 +179,7 @@ def zero_shot(
 
 
 @contextlib.contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def _evaluating(model: FDP) -> Iterator[None]:
     """Switch dropout off for a while, and back on only where it was on."""
     training = getattr(model, "training", False)
     if training:
@@ -196,7 +191,7 @@ def _evaluating(model: Any) -> Iterator[None]:
             model.train()
 
 
-def fdp(model: Any, **options: Any) -> TrunkSystem:
+def fdp(model: FDP, **options: Option) -> TrunkSystem:
     """Make a trained FDP a system.
 
     Its model hash covers the weights at this moment: call it again after further training.
@@ -240,25 +235,9 @@ class Chance:
     def __init__(self, seed: int = 0):
         self.name, self.seed, self.settings = "chance", seed, {"seed": seed}
 
-    def scores(self, gallery: Any, texts: list[str]) -> np.ndarray:
+    def scores(self, gallery: Gallery, texts: list[str]) -> np.ndarray:
         """Return [Q, N] float in [0, 1)."""
         return np.random.default_rng(self.seed).random((len(texts), len(gallery.photos)))
 
 
-def chance(seed: int = 0) -> Chance:
-    """Make the system that ranks at random, seeded."""
-    return Chance(seed)
-
-
-def ocr(**options: Any) -> Any:
-    """Make the OCR pipeline a system: detect and read the words, rank by edit distance.
-
-    Args:
-        options: of :class:`fdp_core.retrieval.ocr.OcrSystem`.
-
-    Raises:
-        fdp_core.retrieval.ocr.OcrMissing: the optional packages are not installed.
-    """
-    from fdp_core.retrieval.ocr import OcrSystem
-
-    return OcrSystem(**options)
+chance, ocr = Chance, OcrSystem  # as zero_shot and fdp: what makes a system

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+
+from fdp_core.datasets.types import Gallery
 
 
 def top_rows(scores: np.ndarray, ids: tuple[str, ...] | list[str], k: int) -> list[int]:
@@ -37,7 +39,7 @@ class Embedder(Protocol):
 
     name: str
 
-    def encode_gallery(self, gallery: Any) -> np.ndarray | VectorSets:
+    def encode_gallery(self, gallery: Gallery) -> np.ndarray | VectorSets:
         """Return one vector a photograph, [N, D] float32, unit norm, a row of NaN for one that cannot be read; or N
         photographs with any number of vectors each."""
 
@@ -51,7 +53,7 @@ class Scorer(Protocol):
 
     name: str
 
-    def scores(self, gallery: Any, texts: list[str]) -> np.ndarray:
+    def scores(self, gallery: Gallery, texts: list[str]) -> np.ndarray:
         """Return [Q, N] float, larger is better; NaN for a photograph that cannot be read."""
 
 

@@ -6,12 +6,16 @@ import collections
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Generic, TypeVar
+
+from tqdm import tqdm
+
+Item, Made = TypeVar("Item"), TypeVar("Made")
 
 
 def in_order(
-    function: Callable[[Any], Any], items: Sequence[Any], workers: int, progress: bool = False, desc: str = ""
-) -> Iterator[Any]:
+    function: Callable[[Item], Made], items: Sequence[Item], workers: int, progress: bool = False, desc: str = ""
+) -> Iterator[Made]:
     """Yield what a function makes of each item, in the items' order, computed by threads.
 
     Args:
@@ -23,8 +27,6 @@ def in_order(
     Raises:
         Whatever the function raises. Then, as after Ctrl-C, the items that have not begun are left alone.
     """
-    from tqdm import tqdm
-
     with ThreadPoolExecutor(workers) as pool:
         try:
             yield from tqdm(pool.map(function, items), total=len(items), disable=not progress, desc=desc)
@@ -33,7 +35,7 @@ def in_order(
             raise
 
 
-class Spare:
+class Spare(Generic[Made]):
     """Things that one thread uses at a time; another one is made when all are in use.
 
     Args:
@@ -41,11 +43,11 @@ class Spare:
         first: those that are there already.
     """
 
-    def __init__(self, make: Callable[[], Any], first: Iterable[Any] = ()) -> None:
+    def __init__(self, make: Callable[[], Made], first: Iterable[Made] = ()) -> None:
         self._make, self._idle = make, collections.deque(first)
 
     @contextlib.contextmanager
-    def lend(self) -> Iterator[Any]:
+    def lend(self) -> Iterator[Made]:
         """Give one to this thread alone; one whose use failed does not come back."""
         try:
             thing = self._idle.pop()
