@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,7 +33,8 @@ class Localiser(nn.Module):
         if head not in ("linear", "conv"):
             raise ValueError(f"localiser head is {head!r}; expected 'linear' or 'conv'.")
         self.head = head
-        self._product: tuple[Any, Tensor, Tensor] | None = None  # of the linear maps, while no weight changes
+        # of the linear maps, while no weight changes
+        self._product: tuple[list[tuple[int, int, torch.device]], Tensor, Tensor] | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.new_v, self.new_c = _conv1x1(pool.v_proj), _conv1x1(pool.c_proj)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fdp_core.backbones import Backbone
 from fdp_core.distinguish import CONTENT, FUNCTION
 
 MODES = ("two", "one", "none")
@@ -41,7 +41,7 @@ class PromptLearner(nn.Module):
         self.context_function = nn.Parameter(INIT_STD * torch.randn(n_function, embed_width, generator=generator))
         self.context_content = nn.Parameter(INIT_STD * torch.randn(n_content, embed_width, generator=generator))
 
-    def forward(self, backbone: Any, texts: list[str], kinds: Tensor | None = None) -> Tensor:
+    def forward(self, backbone: Backbone, texts: list[str], kinds: Tensor | None = None) -> Tensor:
         """Encode prompted texts; equal prompts are encoded once.
 
         Args:
@@ -74,7 +74,7 @@ class PromptLearner(nn.Module):
         row = {key: index for index, key in enumerate(unique)}
         return features[torch.tensor([row[key] for key in keys], device=device)]
 
-    def _encode(self, backbone: Any, prompts: list[tuple[str, int]]) -> Tensor:
+    def _encode(self, backbone: Backbone, prompts: list[tuple[str, int]]) -> Tensor:
         texts = [text for text, _ in prompts]
         if self.mode == "none":
             return backbone.encode_text(texts)
@@ -94,7 +94,7 @@ class PromptLearner(nn.Module):
         return backbone.encode_embedded(embedded, eot.to(device))
 
 
-def layout(backbone: Any, texts: list[str], n_context: list[int]) -> tuple[Tensor, Tensor]:
+def layout(backbone: Backbone, texts: list[str], n_context: list[int]) -> tuple[Tensor, Tensor]:
     """Lay out token ids ``[SOS] 0*n word . [EOS]`` with room for n context vectors, cut to the longest.
 
     The word and the full stop are tokenised apart and joined. So a byte-pair and a character tokenizer get
@@ -128,7 +128,7 @@ def layout(backbone: Any, texts: list[str], n_context: list[int]) -> tuple[Tenso
 
 
 def start_neutral(
-    learner: PromptLearner, backbone: Any, words: Sequence[str], steps: int = 60, batch: int = 48, seed: int = 0
+    learner: PromptLearner, backbone: Backbone, words: Sequence[str], steps: int = 60, batch: int = 48, seed: int = 0
 ) -> list[float]:
     """Move the contexts to where a prompted word means what the bare word means, so that training starts from CLIP.
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -86,6 +86,18 @@ class WordLike(Protocol):
     script: str
 
 
+class PhotoLike(Protocol):
+    """A photograph with its words."""
+
+    words: Sequence[WordLike]
+
+
+class GalleryLike(Protocol):
+    """A collection of photographs."""
+
+    photos: Sequence[PhotoLike]
+
+
 def is_legible(word: WordLike) -> bool:
     """Say whether an annotated word supervises: Latin, not empty, no ``###``, not marked to be ignored.
 
@@ -112,8 +124,8 @@ def keep_for_training(word: WordLike, dictionary: Collection[str] | None = None)
     return is_legible(word) and len(text) >= MIN_LENGTH and (dictionary is None or text in dictionary)
 
 
-def count_words(galleries: Iterable[Any]) -> Counter[str]:
-    """Count the folded legible words of galleries (objects with ``photos``, each with ``words``)."""
+def count_words(galleries: Iterable[GalleryLike]) -> Counter[str]:
+    """Count the folded legible words of galleries."""
     return Counter(
         fold(word.text) for gallery in galleries for photo in gallery.photos for word in photo.words if is_legible(word)
     )

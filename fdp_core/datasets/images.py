@@ -55,12 +55,7 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
                 image.draft(None, tuple(max(1, side // _times(image)) for side in image.size))
             image.load()
             upright = _upright(image if _times(image) == 1 else image.reduce(_times(image)))
-            if upright.mode in (
-                "I;16",
-                "I;16B",
-                "I;16L",
-                "I",
-            ):  # 16-bit scans: PIL would clip instead of scale
+            if upright.mode in ("I;16", "I;16B", "I;16L", "I"):  # 16-bit scans: PIL would clip instead of scale
                 upright = Image.fromarray((np.clip(np.asarray(upright), 0, 65535) / 257).astype(np.uint8))
             if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
                 coloured = upright.convert("RGBA")

@@ -104,14 +104,13 @@ def read_frozen(path: Path, sha256: str | None = None) -> list[str]:
     """
     if sha256 and sha256_file(path) != sha256:
         raise ParseError(path, None, "the frozen query list is not the one of the manifest (its SHA-256 differs)")
-    texts: list[str] = []
+    texts: dict[str, None] = {}
     for number, line in read_lines(path):
-        if line.startswith("# ") or line == "#":
-            continue
         if line in texts:
             raise ParseError(path, number, f"{line!r} occurs twice")
-        texts.append(line)
-    return texts
+        if not line.startswith("# ") and line != "#":
+            texts[line] = None
+    return list(texts)
 
 
 def build_queries(parsed: Parsed, protocol: dict[str, Any], folder: Path, name: str = "") -> Queries:

@@ -66,13 +66,13 @@ class TorchEngine:
     Args:
         backbone: the frozen CLIP.
         text_map: its text map; None: :meth:`find` is not used.
-        glance: sizes and precision.
+        options: sizes and precision.
     """
 
     workers = 1  # PyTorch divides each photograph among all cores
 
-    def __init__(self, backbone: Backbone, text_map: TextMap | None, glance: Glance):
-        self.trunk = FastTrunk(backbone.clip, glance.precision)
+    def __init__(self, backbone: Backbone, text_map: TextMap | None, options: Glance):
+        self.trunk = FastTrunk(backbone.clip, options.precision)
         self._find = text_map and Finder(backbone, self.trunk, text_map).eval()
         self._sizes: dict[tuple[int, int], Reader] = {}
         self._backbone = backbone

@@ -48,7 +48,7 @@ class OpenVinoEngine:
     Args:
         backbone: the frozen CLIP.
         text_map: its text map.
-        glance: sizes and precision; "bfloat16" is float32 on a processor that does not compute in bfloat16, "int8"
+        options: sizes and precision; "bfloat16" is float32 on a processor that does not compute in bfloat16, "int8"
             keeps what is no convolution in bfloat16.
         cache_dir: where quantised networks are kept (seconds to make); None takes the place of
             :mod:`fdp_core.evaluation.provenance`.
@@ -61,12 +61,12 @@ class OpenVinoEngine:
     """
 
     def __init__(
-        self, backbone: backbones.Backbone, text_map: TextMap, glance: Glance, cache_dir: str | Path | None = None
+        self, backbone: backbones.Backbone, text_map: TextMap, options: Glance, cache_dir: str | Path | None = None
     ):
-        wanted = ["openvino", "nncf"] if glance.precision == "int8" else ["openvino"]
+        wanted = ["openvino", "nncf"] if options.precision == "int8" else ["openvino"]
         if missing := [name for name in wanted if importlib.util.find_spec(name) is None]:
             raise OpenVinoMissing(
-                f"engine='openvino' with precision={glance.precision!r} needs {' and '.join(missing)}. "
+                f"engine='openvino' with precision={options.precision!r} needs {' and '.join(missing)}. "
                 "Install the optional extra, in the checkout: make fast, or pip install -e '.[fast]'."
             )
         import openvino
@@ -75,18 +75,20 @@ class OpenVinoEngine:
         # BatchNorm is folded in PyTorch; OpenVINO chooses the precision of each layer itself
         trunk = FastTrunk(backbone.clip)
         finder = _on_cpu(Finder(backbone, trunk, text_map))
-        reader = _on_cpu(Reader(backbone, trunk, (glance.height, glance.width)))
-        side = glance.map_size or backbone.image_size
+        reader = _on_cpu(Reader(backbone, trunk, (options.height, options.width)))
+        side = options.map_size or backbone.image_size
         networks = {
             "find": _convert(finder, [1, -1, -1, 3], [1, side, side, 3]),
-            "read": _convert(reader, [BATCH, glance.height, glance.width, 3], [BATCH, glance.height, glance.width, 3]),
+            "read": _convert(
+                reader, [BATCH, options.height, options.width, 3], [BATCH, options.height, options.width, 3]
+            ),
         }
-        if glance.precision == "int8":
-            key = _key(backbone, text_map, glance, side)
+        if options.precision == "int8":
+            key = _key(backbone, text_map, options, side)
             folder = Path(cache_dir or provenance.cache_folder("openvino")) / key
-            networks = _quantised(self._core, networks, finder, glance, side, folder)
+            networks = _quantised(self._core, networks, finder, options, side, folder)
         self._options = {
-            "INFERENCE_PRECISION_HINT": "f32" if glance.precision == "float32" else "bf16",
+            "INFERENCE_PRECISION_HINT": "f32" if options.precision == "float32" else "bf16",
             "INFERENCE_NUM_THREADS": 1,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # it would put every worker's networks on the same core
@@ -137,22 +139,22 @@ def _convert(network: nn.Module, shape: list[int], example: list[int]):
         return openvino.convert_model(network, example_input=images, input=inputs)
 
 
-def _key(backbone: backbones.Backbone, text_map: TextMap, glance: Glance, side: int) -> str:
+def _key(backbone: backbones.Backbone, text_map: TextMap, options: Glance, side: int) -> str:
     """Name what a quantised network was made from."""
     versions = [importlib.metadata.version(name) for name in ("openvino", "nncf")]
-    facts = backbone.weights_hash, weights.state_hash(text_map.state_dict()), glance.height, glance.width, side
-    facts += BATCH, CALIBRATION, glance.margin, *versions
+    facts = backbone.weights_hash, weights.state_hash(text_map.state_dict()), options.height, options.width, side
+    facts += BATCH, CALIBRATION, options.margin, *versions
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
-def _quantised(core, networks: dict, finder: Finder, glance: Glance, side: int, folder: Path) -> dict:
+def _quantised(core, networks: dict, finder: Finder, options: Glance, side: int, folder: Path) -> dict:
     """Quantise both networks on rendered photographs, or take what the folder has kept."""
     if folder.is_dir():
         try:
             return {name: core.read_model(folder / f"{name}.xml") for name in networks}
         except RuntimeError:  # torn: make it anew
             shutil.rmtree(folder)
-    frames, cuts = calibration(finder, glance, side)
+    frames, cuts = calibration(finder, options, side)
     made = {"find": _quantise(networks["find"], frames), "read": _quantise(networks["read"], cuts)}
     import openvino
 
@@ -197,7 +199,7 @@ def _unreported():
 
 
 @torch.inference_mode()
-def calibration(finder: Finder, glance: Glance, side: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def calibration(finder: Finder, options: Glance, side: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return frames uint8 [1, H, W, 3] and batches of cuts uint8 [BATCH, h, w, 3] of rendered training photographs.
 
     The cuts are what the text map finds, good or bad: ranges set by clean words alone do not fit what it is shown.
@@ -209,7 +211,7 @@ def calibration(finder: Finder, glance: Glance, side: int) -> tuple[list[np.ndar
         small, scale = frame(image, side)
         frames.append(small[None])
         quads, _ = boxes.find(finder(torch.from_numpy(small)[None])[0].numpy(), STRIDE)
-        cuts.append(cut_out(image, quads * scale, glance))
+        cuts.append(cut_out(image, quads * scale, options))
     cuts = np.concatenate(cuts)
     if not len(cuts):
         raise ValueError("The text map finds nothing on rendered photographs: nothing to set ranges by. Use bfloat16.")

@@ -79,9 +79,9 @@ def frame(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return cv2.resize(image, goal, interpolation=how), np.array([width / goal[0], height / goal[1]], np.float32)
 
 
-def cut_out(image: np.ndarray, quads: np.ndarray, glance: Glance) -> np.ndarray:
+def cut_out(image: np.ndarray, quads: np.ndarray, options: Glance) -> np.ndarray:
     """Cut regions (corners [R, 4, 2]) with their margin out of a photograph: uint8 [R, height, width, 3]."""
-    if glance.margin:
-        around = (glance.margin, glance.margin)
+    if options.margin:
+        around = (options.margin, options.margin)
         quads = np.array([crops.grow(quad, around, around) for quad in quads], np.float32).reshape(-1, 4, 2)
-    return crops.cut_all(image, quads, glance.height, glance.width)
+    return crops.cut_all(image, quads, options.height, options.width)

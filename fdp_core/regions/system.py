@@ -11,7 +11,6 @@ import functools
 import hashlib
 import time
 import warnings
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,8 @@ from fdp_core import weights
 from fdp_core.backbones import Backbone
 from fdp_core.checkpoint import model_hash
 from fdp_core.datasets import images
+from fdp_core.datasets.types import Gallery, Photo
+from fdp_core.model import FDP
 from fdp_core.regions import boxes, word_finder
 from fdp_core.regions.networks import TorchEngine
 from fdp_core.regions.settings import Glance, cut_out, frame
@@ -37,8 +38,8 @@ class RegionSystem:
     """FDP with region vectors: an embedding system that gives several vectors a photograph.
 
     Args:
-        model: a trained :class:`fdp_core.model.FDP`.
-        glance: the region options.
+        model: a trained one.
+        options: the region options.
         text_map: of the model's backbone; None loads the one that comes with it.
         name: what tables call it; None is "FDP + regions", and "FDP + word finder" with one.
         progress: show a progress bar.
@@ -57,8 +58,8 @@ class RegionSystem:
 
     def __init__(
         self,
-        model: Any,
-        glance: Glance | None = None,
+        model: FDP,
+        options: Glance | None = None,
         text_map: TextMap | None = None,
         name: str | None = None,
         progress: bool = True,
@@ -67,13 +68,13 @@ class RegionSystem:
     ):
         self.finder = finder
         self.name = name or ("FDP + regions" if finder is None else "FDP + word finder")
-        self.model, self.glance = model.eval(), glance or Glance()
+        self.model, self.options = model.eval(), options or Glance()
         self.backbone = model.backbone
-        if text_map is None and (finder is None or self.glance.engine == "openvino"):
+        if text_map is None and (finder is None or self.options.engine == "openvino"):
             text_map = load(self.backbone)
         self.text_map = text_map and text_map.eval()
-        self.map_size = self.glance.map_size or model.config.image_size
-        sized = dataclasses.replace(self.glance, map_size=self.map_size)
+        self.map_size = self.options.map_size or model.config.image_size
+        sized = dataclasses.replace(self.options, map_size=self.map_size)
         if sized.engine == "openvino":
             from fdp_core.regions.openvino import OpenVinoEngine as Engine
         else:
@@ -84,9 +85,9 @@ class RegionSystem:
         mapped = weights.state_hash(self.text_map.state_dict()) if self.text_map else "no text map"
         described = f"{model_hash(model)} {mapped} {sized}"
         if finder is not None:
-            options = {**word_finder.OPTIONS, "common": word_finder.COMMON, "sharp": word_finder.SHARP}
-            options |= {"usual": word_finder.USUAL, "sure": word_finder.SURE}
-            described += f" {weights.state_hash(finder.state_dict())} {options}"
+            finding = {**word_finder.OPTIONS, "common": word_finder.COMMON, "sharp": word_finder.SHARP}
+            finding |= {"usual": word_finder.USUAL, "sure": word_finder.SURE}
+            described += f" {weights.state_hash(finder.state_dict())} {finding}"
         if reader is not None:
             described += f" {reader.weights_hash}"
         self.model_hash = hashlib.sha256(described.encode()).hexdigest()
@@ -96,11 +97,11 @@ class RegionSystem:
             "model_hash": self.model_hash,
             "image_size": model.config.image_size,
             "fit": model.config.retrieval_fit,
-            "glance": dataclasses.asdict(self.glance),
+            "glance": dataclasses.asdict(self.options),
             "config": dataclasses.asdict(model.config),
         }
         if finder is not None:
-            self.settings["finder"] = options
+            self.settings["finder"] = finding
         if reader is not None:
             self.settings["reader"] = reader.weights_hash
 
@@ -123,7 +124,7 @@ class RegionSystem:
         """Say which texts are function words (0) and which content words (1): [Q] int."""
         return np.asarray(self.model.kinds_of(list(texts)))
 
-    def encode_gallery(self, gallery: Any) -> VectorSets:
+    def encode_gallery(self, gallery: Gallery) -> VectorSets:
         """Encode every photograph by :meth:`encode_image`, as many at once as the engine has workers.
 
         Returns:
@@ -145,9 +146,9 @@ class RegionSystem:
             photographs=len(parts),
             seconds=time.perf_counter() - start,
             batch=self._engine.workers,
-            precision=self.glance.precision,
+            precision=self.options.precision,
             device=str(self.backbone.device),
-            timed="read, decode, resize, text map, cuts and their encoding" + (", head" if self.glance.whole else ""),
+            timed="read, decode, resize, text map, cuts and their encoding" + (", head" if self.options.whole else ""),
         )
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self.sets = VectorSets(np.concatenate(parts).astype(np.float32), starts)
@@ -157,19 +158,19 @@ class RegionSystem:
         """Encode a photograph in memory: uint8 [h, w, 3] -> unit vectors float32 [K, D].
 
         Returns:
-            Its own vector first where ``glance.whole`` or where no region was found, then those of its regions, the
-            surest first; their mean direction alone where ``glance.pooled``.
+            Its own vector first where ``options.whole`` or where no region was found, then those of its regions, the
+            surest first; their mean direction alone where ``options.pooled``.
             With a finder, each has one number more, the negative of its handicap
             (:func:`fdp_core.regions.word_finder.handicap`), and queries a one there: a score is a cosine less that.
         """
         quads, scores = self.find(image)
         rows = self.encode_crops(self.cut(image, quads))
-        if self.glance.whole or not len(rows):
+        if self.options.whole or not len(rows):
             rows = np.concatenate([self._whole(image)[None], rows])
             scores = np.append(np.float32(word_finder.MIN_SCORE), scores)
         if self.finder is not None:
             rows = np.column_stack([rows, -word_finder.handicap(rows, scores, self._common)])
-        return _mean(rows) if self.glance.pooled else rows
+        return _mean(rows) if self.options.pooled else rows
 
     def find(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find word regions: uint8 [h, w, 3] -> (corners float32 [R, 4, 2] in its pixels, scores float32 [R] in 0..1).
@@ -179,13 +180,13 @@ class RegionSystem:
         if self.finder is not None:
             return word_finder.find(self.finder, image, **word_finder.OPTIONS)
         small, scale = frame(image, self.map_size)
-        look = self.glance.limit, self.glance.thresholds, self.glance.same
+        look = self.options.limit, self.options.thresholds, self.options.same
         quads, scores = boxes.find(self._engine.find(small), STRIDE, *look)
         return quads * scale, scores
 
     def cut(self, image: np.ndarray, quads: np.ndarray) -> np.ndarray:
         """Cut regions (corners [R, 4, 2]) with their margin out of a photograph: uint8 [R, height, width, 3]."""
-        return cut_out(image, quads, self.glance)
+        return cut_out(image, quads, self.options)
 
     def encode_crops(self, cuts: np.ndarray) -> np.ndarray:
         """Encode cuts by CLIP's own attention pool: uint8 [R, height, width, 3] -> float32 [R, D], unit norm."""
@@ -197,7 +198,7 @@ class RegionSystem:
         square, _ = geometry.fit_array(image, self.model.config.image_size, self.model.config.retrieval_fit)
         return self.model.encode_images(square[None])[0].cpu().numpy()
 
-    def _read(self, photo: Any) -> np.ndarray | str:
+    def _read(self, photo: Photo) -> np.ndarray | str:
         """Read and encode one photograph, or say why it cannot be read."""
         try:
             image = np.asarray(images.open_image(photo.path))

@@ -242,7 +242,7 @@ def test_it_can_be_evaluated(model, finds, tmp_path):
     assert report.system == "FDP + regions" and report.unreadable == ("02.png",)
     assert report.scores.shape == (5, 5) and 0 < report.mean_ap <= 1
     assert {"function", "content"} <= set(report.groups_from)
-    assert report.settings["glance"] == dataclasses.asdict(glance.glance)
+    assert report.settings["glance"] == dataclasses.asdict(glance.options)
     assert report.settings["weights_hash"] == model.backbone.weights_hash
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CorruptPhotographs)

@@ -123,11 +123,13 @@ def parse_iiit(root: Path, layout: Layout) -> Parsed:
 
     Files that are listed but absent stay in the gallery, so that they are reported where they are opened.
     """
-    queries = read_iiit_queries(root / layout["annotations"][0])
-    folder = root / layout["images"][0]
-    names = {path.name for path in image_files(folder, recursive=False)}
-    names.update(name for files in queries.values() for name in files)
-    return Parsed(tuple(Photo(name, folder / name) for name in sorted(names)), listed=queries)
+    return _gallery(root / layout["images"][0], read_iiit_queries(root / layout["annotations"][0]))
+
+
+def _gallery(folder: Path, listed: dict[str, tuple[str, ...]]) -> Parsed:
+    """Return the images of a folder, and those that are listed but absent, without words."""
+    names = {path.name for path in image_files(folder, recursive=False)}.union(*listed.values())
+    return Parsed(tuple(Photo(name, folder / name) for name in sorted(names)), listed)
 
 
 def parse_listed(path: Path, content: object, folder: Path) -> Parsed:
@@ -144,19 +146,15 @@ def parse_listed(path: Path, content: object, folder: Path) -> Parsed:
     """
     if not isinstance(content, dict) or not content:
         raise ParseError(path, None, f"expected a dict {{query: [file, ...]}}, found {_short(content)}")
-    names = {found.name for found in image_files(folder, recursive=False)}
-    look_up = LookUp(names)
+    look_up = LookUp(found.name for found in image_files(folder, recursive=False))
     listed: dict[str, tuple[str, ...]] = {}
     for query, files in content.items():
         if not isinstance(query, str) or not query.strip():
             raise ParseError(path, None, f"expected text as a query, found {_short(query)}")
         text = unicodedata.normalize("NFC", query).strip()
-        found = list(listed.get(text, ()))
-        for name in _file_names(path, query, files, folder.name):
-            found.append(look_up(name) or name)
-        listed[text] = tuple(dict.fromkeys(found))
-    names.update(name for files in listed.values() for name in files)
-    return Parsed(tuple(Photo(name, folder / name) for name in sorted(names)), listed)
+        found = (look_up(name) or name for name in _file_names(path, query, files, folder.name))
+        listed[text] = tuple(dict.fromkeys([*listed.get(text, ()), *found]))
+    return _gallery(folder, listed)
 
 
 def _file_names(path: Path, query: str, files: object, folder: str) -> Iterator[str]:

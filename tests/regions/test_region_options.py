@@ -1,4 +1,4 @@
-"""How a second glance looks: what is refused, the frame without bars, and both networks against the plain trunk."""
+"""Region options: what is refused, the frame without bars, and both networks against the plain trunk."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from fdp_core.retrieval.fast_trunk import FastTrunk
         ({"engine": "openvino", "precision": "int4"}, "openvino has float32, bfloat16, int8"),
     ],
 )
-def test_a_wrong_glance_is_refused(wrong, told):
+def test_wrong_region_options_are_refused(wrong, told):
     with pytest.raises(ValueError, match=told):
         settings.Glance(**wrong)
 
