@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fdp_core import config
 from fdp_core.datasets.folder import set_and_split
@@ -30,12 +32,13 @@ def record_key(name: str, split: str = "test") -> str:
     return set_key(name) if split in ("", "test") else set_key(f"{name} {split}")
 
 
-def display_name(system: str) -> str:
+def display_name(system: str, backbone: str = "CLIP") -> str:
     """Return how tables and figures call a system; records keep the name that they were written with.
 
-    Regions take nothing from Focus: of FDP only the query with its learned context is in them.
+    Regions take nothing from Focus: of FDP only the query with its learned context is in them. Zero-shot CLIP is named
+    after the backbone, where one is given.
     """
-    return system.replace("FDP + regions", "regions, FDP query")
+    return system.replace("FDP + regions", "regions, FDP query").replace("zero-shot CLIP", f"zero-shot {backbone}")
 
 
 def is_oracle(system: str) -> bool:
@@ -43,7 +46,14 @@ def is_oracle(system: str) -> bool:
     return system.endswith(", word crops")
 
 
-def paper_results(path: str | Path | None = None) -> Any:
+def _table(name: str, path: str | Path | None, what: str = "it", **options: Any) -> pd.DataFrame:
+    path = Path(path) if path else manifests_folder() / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; {what} comes with the repository.")
+    return pd.read_csv(path, **options)
+
+
+def paper_results(path: str | Path | None = None) -> pd.DataFrame:
     """Read the published numbers: columns method, venue, year, set, metric, value, fps, source, notes.
 
     Args:
@@ -52,62 +62,35 @@ def paper_results(path: str | Path | None = None) -> Any:
     Raises:
         FileNotFoundError: there is no such file.
     """
-    import pandas as pd
-
-    path = Path(path) if path else manifests_folder() / "paper_results.csv"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; it holds the published numbers and comes with the repository.")
-    return pd.read_csv(path, comment="#", dtype={"method": str, "venue": str, "source": str, "notes": str})
+    texts = dict.fromkeys(("method", "venue", "source", "notes"), str)
+    return _table("paper_results.csv", path, "this file of the published numbers", comment="#", dtype=texts)
 
 
-def compare_with_paper(table: Any, paper: Any = None, method: str | None = None) -> Any:
+def compare_with_paper(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:
     """Put our numbers beside published ones on the same set by the same metric; oracles are left out.
 
     Args:
-        table: from :func:`load_all`.
+        table: from :func:`fdp_core.evaluation.results.load_all`.
         paper: from :func:`paper_results`; None reads it.
-        method: only this published method, for example ``FDP-RN50x16``.
 
     Returns:
-        A pandas DataFrame with set, metric, system, backbone, ours, images, queries, method, venue,
-        published, difference (ours - published, points), source, notes, where the table has them split and file,
-        and comparable: False where our backbone is the embedded ``mini``, which no paper has measured. Published
-        numbers that nothing of ours stands against are left out.
+        Columns set, metric, system, backbone, ours, images, queries, method, venue, published, difference (ours -
+        published, points), comparable (False where our backbone is ``mini``, which no paper has measured), source,
+        notes, where the table has them split and file. Published numbers without one of ours are left out.
     """
-    import pandas as pd
-
     paper = paper_results() if paper is None else paper
-    if method is not None:
-        known = sorted(paper["method"].unique())
-        if method not in known:
-            raise ValueError(f"No published method {method!r}; the file has {', '.join(known)}.")
-        paper = paper[paper["method"] == method]
     table = table[~table["system"].map(is_oracle).astype(bool)]
     splits = table["split"] if "split" in table else ["test"] * len(table)
     keys = [record_key(name, split) for name, split in zip(table["set"], splits)]
     ours = table.assign(key=keys, metric_key=table["metric"].str.lower())
     theirs = paper.rename(columns={"value": "published", "set": "published set", "metric": "published metric"})
-    theirs = theirs.assign(
-        key=theirs["published set"].map(set_key),
-        metric_key=theirs["published metric"].str.replace("%", "").str.strip().str.lower(),
-    )
+    metrics = theirs["published metric"].str.replace("%", "").str.strip().str.lower()
+    theirs = theirs.assign(key=theirs["published set"].map(set_key), metric_key=metrics)
     both = ours.merge(theirs, on=["key", "metric_key"], how="inner").rename(columns={"value": "ours"})
     both["difference"] = pd.to_numeric(both["ours"]) - pd.to_numeric(both["published"])
     both["comparable"] = both["backbone"] != "mini"
-    columns = [
-        "set",
-        "metric",
-        "system",
-        "backbone",
-        "ours",
-        "images",
-        "queries",
-        "method",
-        "venue",
-        "published",
-    ]
-    more = [name for name in ("split", "file") if name in both]
-    both = both[[*columns, "difference", "comparable", "source", "notes", *more]]
+    columns = "set metric system backbone ours images queries method venue published difference comparable source notes"
+    both = both[[*columns.split(), *(name for name in ("split", "file") if name in both)]]
     return both.sort_values(["set", "metric", "published", "system"], kind="stable", ignore_index=True)
 
 
@@ -119,35 +102,23 @@ _UNIFORM = 3  # a + b + 1 of the uniform distribution as a beta distribution: it
 _NORMAL = 1.96  # half of a 95 % interval, in standard deviations
 
 
-def _table(name: str, path: str | Path | None) -> Any:
-    import pandas as pd
-
-    path = Path(path) if path else manifests_folder() / name
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; it comes with the repository.")
-    return pd.read_csv(path)
-
-
-def rules(path: str | Path | None = None) -> Any:
+def rules(path: str | Path | None = None) -> pd.DataFrame:
     """Read what a difference is allowed for: columns part, points (NaN: calculated), counts for, argument."""
     return _table("tolerances.csv", path).set_index("part")
 
 
-def recipes(path: str | Path | None = None, published: Any = None) -> Any:
+def recipes(path: str | Path | None = None, published: pd.DataFrame | None = None) -> pd.DataFrame:
     """Read which published numbers this project can make, and how.
 
     Args:
         path: None for ``reproduction.csv`` beside the manifests.
-        published: from :func:`fdp_core.studies.paper.paper_results`; None reads it.
+        published: from :func:`paper_results`; None reads it.
 
     Returns:
-        A pandas DataFrame: method, metric, set as published; dataset, system, backbone, train_set, preset of
-        ours; command; open (what is not known); and published (per cent, or photographs a second), decimals (of
-        the source), queries (of the set), within and close_within (points, see :func:`tolerance`); NaN where a
-        number is not known.
+        Columns method, metric, set as published; dataset, system, backbone, train_set, preset of ours; command; open
+        (what is not known); and published (per cent, or photographs a second), decimals (of the source), queries (of
+        the set), within and close_within (points, see :func:`tolerance`); NaN where a number is not known.
     """
-    import pandas as pd
-
     table = _table("reproduction.csv", path).fillna("")
     published = paper_results() if published is None else published
     # all numbers of a source are printed alike; pandas has dropped the zeros at their ends
@@ -158,9 +129,8 @@ def recipes(path: str | Path | None = None, published: Any = None) -> Any:
         found = (published["method"] == line["method"]) & (published["set"] == line["set"])
         column = "fps" if line["metric"] == "photographs/s" else "value"
         value = float(published.loc[found, column].iloc[0]) if found.any() else np.nan
-        source, split = _source(line["dataset"])
         line |= {"published": value, "decimals": int(decimals[found].max()) if found.any() else 0}
-        line |= {"queries": source.data["splits"][split].get("queries", np.nan)}
+        line |= {"queries": _facts(line["dataset"]).get("queries", np.nan)}
         within, close = tolerance(line) if line["metric"] == "mAP" else (np.nan, np.nan)
         lines.append({**line, "within": within, "close_within": close})
     return pd.DataFrame(lines)
@@ -171,7 +141,15 @@ def _source(dataset: str) -> tuple[Manifest, str]:
     return manifest(name), manifest(name).part(split)
 
 
-def tolerance(recipe: dict[str, Any], runs: Any = (), given: Any = None) -> tuple[float, float]:
+def _facts(dataset: str) -> dict[str, Any]:
+    """Return what the manifest pins of a set's split."""
+    source, split = _source(dataset)
+    return source.data["splits"][split]
+
+
+def tolerance(
+    recipe: dict[str, Any], runs: Sequence[float] = (), given: pd.DataFrame | None = None
+) -> tuple[float, float]:
     """Return how far our number may be from the published one, see ``tolerances.csv``.
 
     Args:
@@ -203,12 +181,7 @@ def judge(difference: float, within: float, close_within: float) -> str:
 
 
 def unlike(record: dict[str, Any], recipe: dict[str, Any]) -> str:
-    """Say why a record is no run of a recipe; an empty text where it is one.
-
-    Args:
-        record: a line of :func:`fdp_core.evaluation.results.load_all`.
-        recipe: a line of :func:`recipes`.
-    """
+    """Say why a record (a line of the records' table) is no run of a recipe; an empty text where it is one."""
     if not isinstance(record["backbone"], str):  # pandas gives NaN where there is none
         return f"another system: {record['system']}, not {recipe['system']}"
     if record["backbone"] != recipe["backbone"]:
@@ -220,18 +193,16 @@ def unlike(record: dict[str, Any], recipe: dict[str, Any]) -> str:
         return f"another system: {record['system']}, not {recipe['system']}"
     if recipe["train_set"] and record["parameters"].get("train_set") != recipe["train_set"]:
         return f"learnt from {record['parameters'].get('train_set', 'unknown')}, not {recipe['train_set']}"
-    if recipe["preset"] and (odd := _changed(record["parameters"].get("config", {}), recipe["preset"])):
-        return f"not the preset {recipe['preset']}: {', '.join(odd)}"
-    facts = source.data["splits"][split]
+    if recipe["preset"]:
+        settings = record["parameters"].get("config", {})
+        wanted = dataclasses.asdict(config.preset(recipe["preset"]))
+        if odd := [name for name, value in wanted.items() if name != "seed" and settings.get(name) != value]:
+            return f"not the preset {recipe['preset']}: {', '.join(odd)}"
+    facts = _facts(recipe["dataset"])
     for here, pinned in (("images", "photographs"), ("queries", "queries")):
         if record[here] != facts.get(pinned, record[here]):
             return f"part of the set: {record[here]} of {facts[pinned]} {pinned}"
     return f"{record['unreadable']} photographs could not be read" if record["unreadable"] else ""
-
-
-def _changed(settings: dict[str, Any], preset: str) -> list[str]:
-    wanted = {name: value for name, value in dataclasses.asdict(config.preset(preset)).items() if name != "seed"}
-    return [name for name, value in wanted.items() if settings.get(name) != value]
 
 
 def made_up(recipe: dict[str, Any], seed: int = 0) -> dict[str, Any]:
@@ -241,8 +212,7 @@ def made_up(recipe: dict[str, Any], seed: int = 0) -> dict[str, Any]:
         recipe: a line of :func:`recipes`; the published number is taken for the value.
         seed: that of the run.
     """
-    source, split = _source(recipe["dataset"])
-    facts = source.data["splits"][split]
+    (source, split), facts = _source(recipe["dataset"]), _facts(recipe["dataset"])
     entry = {name: recipe[name] for name in ("system", "backbone", "metric")}
     entry |= {"set": source.name, "split": split, "value": recipe["published"], "unreadable": 0}
     entry |= {"images": facts.get("photographs", 0), "queries": facts.get("queries", 0), "file": f"{seed}.json"}
@@ -250,7 +220,7 @@ def made_up(recipe: dict[str, Any], seed: int = 0) -> dict[str, Any]:
     return entry | {"parameters": {"train_set": recipe["train_set"], "config": settings}}
 
 
-def verdicts(table: Any, known: Any = None) -> Any:
+def verdicts(table: pd.DataFrame, known: pd.DataFrame | None = None) -> pd.DataFrame:
     """Judge every number that this project can make.
 
     Args:
@@ -261,13 +231,11 @@ def verdicts(table: Any, known: Any = None) -> Any:
         ``known`` and, a line a recipe, ours (mean over the seeds, per cent, or NaN), runs, difference (points),
         verdict (one of ``VERDICTS``) and why.
     """
-    import pandas as pd
-
-    known = recipes() if known is None else known
     lines = []
-    for recipe in known.to_dict("records"):
+    for recipe in (recipes() if known is None else known).to_dict("records"):
         alike = [record["value"] for record in table.to_dict("records") if not unlike(record, recipe)]
-        ours, found = float(np.mean(alike)) if alike else np.nan, {}
+        ours = float(np.mean(alike)) if alike else np.nan
+        found = {"ours": ours, "runs": len(alike), "difference": ours - recipe["published"]}
         if recipe["metric"] != "mAP":
             verdict, why = "not compared", "speed: measured on another machine"
         elif not alike:
@@ -276,21 +244,32 @@ def verdicts(table: Any, known: Any = None) -> Any:
             verdict, why = "not compared", "the published number is not known"
         else:
             within, close = tolerance(recipe, alike)
-            found = {"within": within, "close_within": close}
-            verdict, why = judge(ours - recipe["published"], within, close), f"{len(alike)} such runs recorded"
-        found |= {"ours": ours, "runs": len(alike), "difference": ours - recipe["published"]}
+            found |= {"within": within, "close_within": close}
+            verdict, why = judge(found["difference"], within, close), f"{len(alike)} such runs recorded"
         lines.append({**recipe, **found, "verdict": verdict, "why": why})
     return pd.DataFrame(lines)
 
 
+def _parts(recipe: dict[str, Any]) -> list[tuple[Manifest, str]]:
+    """Return the weights and the sets, each with its split, that a recipe takes."""
+    weights = [(manifest("openai_clip"), recipe["backbone"])] if recipe["backbone"] != "mini" else []
+    return [*weights, *(_source(name) for name in (recipe["train_set"], recipe["dataset"]) if name)]
+
+
 def needs(recipe: dict[str, Any]) -> list[str]:
     """Return the weights and sets that a recipe takes, as papers call them."""
-    names = [f"OpenAI's {recipe['backbone']}"] if recipe["backbone"] != "mini" else []
-    sources = [_source(name)[0] for name in (recipe["train_set"], recipe["dataset"]) if name]
-    return [*names, *(source.data.get("published", source.name.upper()) for source in sources)]
+    return [
+        f"OpenAI's {part}" if source.name == "openai_clip" else source.data.get("published", source.name.upper())
+        for source, part in _parts(recipe)
+    ]
 
 
-def complete(table: Any) -> Any:
+def missing(recipe: dict[str, Any], root: Path | None = None) -> list[str]:
+    """Return which of the weights and sets of a recipe are not on this machine, by the names of their manifests."""
+    return [f"{source.name} {part}" for source, part in _parts(recipe) if source.lacking(part, root)]
+
+
+def complete(table: pd.DataFrame) -> pd.DataFrame:
     """Keep the records over all photographs of a split that a manifest describes."""
 
     def whole(record: dict[str, Any]) -> bool:
@@ -303,14 +282,9 @@ def complete(table: Any) -> Any:
     return table[np.array([whole(record) for record in table.to_dict("records")], bool)]
 
 
-def missing(recipe: dict[str, Any], root: Path | None = None) -> list[str]:
-    """Return which of the weights and sets of a recipe are not on this machine, by the names of their manifests."""
-    parts = [(manifest("openai_clip"), recipe["backbone"])] if recipe["backbone"] != "mini" else []
-    parts += [_source(name) for name in (recipe["train_set"], recipe["dataset"]) if name]
-    return [f"{source.name} {part}" for source, part in parts if source.lacking(part, root)]
-
-
-def beside(table: Any, published: Any = None, known: Any = None) -> Any:
+def beside(
+    table: pd.DataFrame, published: pd.DataFrame | None = None, known: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Put every record beside every published number on the same set, and say which of them may be compared.
 
     Returns:
@@ -319,16 +293,14 @@ def beside(table: Any, published: Any = None, known: Any = None) -> Any:
     """
     known = verdicts(table, known).to_dict("records")
     records = {record["file"]: record for record in table.to_dict("records")}
-    both = compare_with_paper(table, published)
-    said = []
+    both, said = compare_with_paper(table, published), []
     for line in both.to_dict("records"):
         key = record_key(line["set"], line["split"])
-        asked = [r for r in known if r["metric"] == "mAP" and r["method"] == line["method"]]
+        asked = [r for r in known if (r["metric"], r["method"]) == ("mAP", line["method"])]
         reasons = [(unlike(records[line["file"]], r), r) for r in asked if set_key(r["set"]) == key]
-        alike = [recipe for reason, recipe in reasons if not reason]
-        if alike:
-            within, close = alike[0]["within"], alike[0]["close_within"]
-            said.append((judge(line["difference"], within, close), "the same thing"))
+        if alike := [recipe for reason, recipe in reasons if not reason]:
+            verdict = judge(line["difference"], alike[0]["within"], alike[0]["close_within"])
+            said.append((verdict, "the same thing"))
         else:
             said.append(("not compared", reasons[0][0] if reasons else "another method: no code of it here"))
     return both.assign(verdict=[verdict for verdict, _ in said], why=[why for _, why in said])

@@ -16,8 +16,11 @@ from tqdm import tqdm
 
 from fdp_core import losses, prompt
 from fdp_core.config import Config
+from fdp_core.datasets.types import Gallery
 from fdp_core.distract import Candidates, Distractors, soft_targets
 from fdp_core.evaluation import metrics
+from fdp_core.model import FDP
+from fdp_core.retrieval.features import trunk_features
 from fdp_core.training import samples
 from fdp_core.training.samples import batches_of
 from fdp_core.training.state import LOG, TERMS, History, Run
@@ -29,7 +32,7 @@ LEXICON_SIZE = 20_000  # the most frequent English words distract where no dicti
 
 
 def loss_terms(
-    model: Any,
+    model: FDP,
     data: samples.TrainingSet,
     batch: Sequence[tuple[int, str]],
     distractors: Distractors,
@@ -73,7 +76,7 @@ def loss_terms(
 
 
 def weigh(
-    model: Any,
+    model: FDP,
     data: samples.TrainingSet,
     batch: Sequence[tuple[int, str]],
     seen: dict[str, Tensor],
@@ -110,7 +113,7 @@ def weigh(
     return losses.total(found, {name: getattr(config, f"weight_{name}") for name in TERMS})
 
 
-def focus_once(model: Any, data: samples.TrainingSet, images: Sequence[int], device: Any) -> dict[str, Tensor]:
+def focus_once(model: FDP, data: samples.TrainingSet, images: Sequence[int], device: torch.device) -> dict[str, Tensor]:
     """Encode each distinct image once and hand its ``image`` and ``local_logits`` to all of its B samples."""
     distinct = sorted(set(images))
     seen = model.encode_features(data.features(distinct, device))
@@ -120,7 +123,7 @@ def focus_once(model: Any, data: samples.TrainingSet, images: Sequence[int], dev
 
 
 @torch.no_grad()
-def validation_map(model: Any, data: samples.TrainingSet, images: Sequence[int], batch_size: int = 32) -> float | None:
+def validation_map(model: FDP, data: samples.TrainingSet, images: Sequence[int], batch_size: int = 32) -> float | None:
     """Measure mAP on held-out images: their words are the queries, they are the gallery.
 
     Args:
@@ -145,15 +148,15 @@ def validation_map(model: Any, data: samples.TrainingSet, images: Sequence[int],
 
 
 def train(
-    model: Any,
-    galleries: Any,
+    model: FDP,
+    galleries: Gallery | Sequence[Gallery],
     config: Config | None = None,
     out_dir: str | os.PathLike[str] | None = None,
     resume: bool = True,
     progress: bool = True,
     callback: Callable[[dict[str, Any]], None] | None = None,
     *,
-    stores: Any = None,
+    stores: samples.TrunkFeatures | Sequence[samples.TrunkFeatures] | None = None,
     dictionary: Collection[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> History:
@@ -187,12 +190,8 @@ def train(
     config = config or model.config
     galleries = [galleries] if hasattr(galleries, "photos") else list(galleries)
     if stores is None:
-        from fdp_core.retrieval.features import trunk_features
-
-        stores = [
-            trunk_features(model.backbone, gallery, config.image_size, config.fit, cache_dir, progress, folded=True)
-            for gallery in galleries
-        ]
+        look = (config.image_size, config.fit, cache_dir, progress)
+        stores = [trunk_features(model.backbone, gallery, *look, folded=True) for gallery in galleries]
     data = samples.build(galleries, [stores] if hasattr(stores, "array") else list(stores), config, dictionary)
     learn_from, held_out = data.split(config.validation_share, config.seed)
     kept = set(learn_from)
