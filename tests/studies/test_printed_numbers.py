@@ -1,4 +1,4 @@
-"""Chapters 07 and 10 print the mAPs of the newest records; cells whose outputs are not compared are few."""
+"""The front page, chapters 07, 09 and 10 print the newest records; cells whose outputs are not compared are few."""
 
 import collections
 import re
@@ -8,6 +8,7 @@ import nbformat
 import pytest
 
 from fdp_core.evaluation import results
+from fdp_core.studies import paper
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -51,10 +52,9 @@ def test_chapter_07_prints_the_newest_records():
     printed = dict(zip(heads[1:], next(row for row in rows if row[0] == "mAP")[1:]))
     assert len(printed) >= 5
     known = newest("mini")
-    names = {system: system.replace("regions, FDP query", "FDP + regions") for system in printed}  # as records say
-    for system, value in printed.items():
-        system = names[system]
-        assert float(value) == pytest.approx(known[system], abs=0.0501), system
+    names = {paper.display_name(system, "mini"): system for system in known.index}
+    for shown, value in printed.items():
+        assert float(value) == pytest.approx(known[names[shown]], abs=0.0501), shown
 
 
 def test_chapter_10_prints_the_newest_records():
@@ -63,3 +63,24 @@ def test_chapter_10_prints_the_newest_records():
     assert len(rows) >= 4
     for row in rows:
         assert float(row[column]) == pytest.approx(known[row[0].removesuffix(", parallel")], abs=0.00501), row[0]
+
+
+def test_chapter_09_prints_the_newest_records():
+    heads, *rows = table_of("09_ours_vs_paper", ["<th>argued</th>", "zero-shot CLIP"])
+    shown = [dict(zip(heads, row)) for row in rows]
+    assert len(shown) >= 40 and {line["set"] for line in shown} >= {"mini", "svt"}
+    for name in {line["set"] for line in shown}:
+        known = {paper.display_name(system): value for system, value in newest(name).items()}
+        for line in shown:
+            if line["set"] == name:
+                assert float(line["value"]) == pytest.approx(known[line["system"]], abs=0.0501), line
+
+
+def test_the_front_page_types_no_number_and_takes_each_from_a_record():
+    text = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|") and "{{" in line]
+    tokens = re.findall(r"\{\{ result:svt/([^@:]*)(?:@mini)?:mAP \}\}", "\n".join(rows))
+    assert len(rows) >= 7 and len(tokens) == len(rows) - 1, "one row is a range of the grid"
+    assert not re.search(r"\d\.\d", re.sub(r"\{\{.*?\}\}", "", "\n".join(rows)))
+    known = {re.sub(r"\W", "", system).lower() for system in newest("svt").index}
+    assert {re.sub(r"\W", "", system).lower() for system in tokens} <= known

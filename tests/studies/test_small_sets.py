@@ -1,9 +1,12 @@
-"""Chapters 08 and 10 with the special values of their parameters, on the shipped gallery and on folders of any size."""
+"""Chapters 06 to 10 with the special values of their parameters, on the shipped gallery and on folders of any size."""
 
 import chapters
 import matplotlib.pyplot as plt
 import pytest
 from PIL import Image
+
+from fdp_core import checkpoint
+from fdp_core.studies.parameters import BadParameter
 
 
 def run(chapter, capsys, **values):
@@ -65,3 +68,57 @@ def test_speed_of_one_photograph(table, tmp_path, capsys):
 def test_special_values_of_speed(values, capsys):
     names, _ = speeds(capsys, **values)
     assert names["clock"] == ("wall" if values.get("threads") == 2 else "cpu")
+
+
+def benchmark(capsys, monkeypatch, folder, **values):
+    monkeypatch.setenv("FDP_RESULTS", str(folder / "results"))
+    quick = {"systems": "chance, zero-shot, fdp", "image_size": 64, "keep_features": False}
+    return run("07", capsys, **{**quick, **values})
+
+
+SMALL = {
+    "one photograph, one query": (1, "file,words\n0.png,open\n"),
+    "two photographs, three queries": (2, "file,words\n0.png,open shut\n1.png,shut the\n"),
+}
+
+
+@pytest.mark.parametrize("count, table", SMALL.values(), ids=SMALL)
+def test_a_small_benchmark_of_ones_own(count, table, tmp_path, monkeypatch, capsys):
+    folder = photographs(tmp_path, count, table)
+    systems = "chance, zero-shot-native, pooled, regions-bare, regions"
+    values = {"systems": systems, "template": "a photo of {}", "map_size": 320, "limit": 2}
+    names, printed = benchmark(capsys, monkeypatch, tmp_path, dataset=folder, **values)
+    assert len(names["named"]) == 5 and "zero-shot mini, native size" in printed and not names["oracles"]
+    assert all(0 < report.mean_ap <= 1 for report in names["reports"]) and len(names["mine"]) == 0
+
+
+@pytest.mark.parametrize("table", [None, "file,words\n0.png,\n"])
+@pytest.mark.filterwarnings("ignore:.*there are no queries")
+def test_a_benchmark_needs_queries(table, tmp_path, monkeypatch, capsys):
+    with pytest.raises(BadParameter, match="has no queries"):
+        benchmark(capsys, monkeypatch, tmp_path, dataset=photographs(tmp_path, 1, table))
+
+
+def test_special_values_of_a_benchmark(tmp_path, monkeypatch, capsys):
+    folder = photographs(tmp_path, 1, "file,words\n0.png,open\n")
+    given = {"dataset": folder, "model": str(checkpoint.SHIPPED), "systems": "fdp"}
+    names, _ = benchmark(capsys, monkeypatch, tmp_path, **given)
+    assert [report.system for report in names["named"]] == ["FDP"] and names["kinds"] is not None
+    with pytest.raises(BadParameter, match="Unknown system 'sift'; there are: chance"):
+        benchmark(capsys, monkeypatch, tmp_path, dataset=folder, systems="sift")
+
+
+def ours(capsys, **values):
+    return run("09", capsys, **values)
+
+
+def test_one_set_beside_all_methods(capsys):
+    names, _ = ours(capsys, dataset="svt", method="")
+    assert set(names["mine"]["set"]) == {"svt"} and names["mine"]["method"].nunique() > 1
+
+
+def test_ours_without_records_and_of_an_unknown_method(tmp_path, capsys):
+    names, printed = ours(capsys, records=str(tmp_path))
+    assert len(names["both"]) == 0 and "0 of 0 records hold their interval" in printed
+    with pytest.raises(BadParameter, match="No published method 'nobody'; there are"):
+        ours(capsys, method="nobody")
