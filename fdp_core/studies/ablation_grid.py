@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from fdp_core.config import SHIFTS, Config, preset
@@ -168,17 +165,6 @@ def named(names: Sequence[str]) -> list[Row]:
         if name not in known:
             raise ValueError(f"There is no row {name!r} in the grid; it has: {', '.join(known)}.")
     return [known[name] for name in names]
-
-
-def switches() -> list[dict[str, str]]:
-    """List every field of :class:`Config` with its default and the rows that change it, or why there are none."""
-    lines = []
-    for entry in dataclasses.fields(Config):
-        rows = [row.name for row in GRID if entry.name in row.changes]
-        value = str(getattr(Config(), entry.name))
-        reason = "" if rows else NOT_VARIED.get(entry.name, "")
-        lines.append({"switch": entry.name, "default": value, "rows": ", ".join(rows), "no row because": reason})
-    return lines
 
 
 # The records of the ablation grid, and the differences that they hold, with intervals over seeds and over queries.
@@ -350,38 +336,3 @@ def lines_of(rows: Sequence[Row], sets: Mapping[str, Runs], what: str = "ap") ->
     """Compare rows with their references; rows that were run nowhere are left out."""
     pairs = [(row.name, across(sets, row.name, row.reference, what)) for row in rows if row.name != row.reference]
     return [(name, found) for name, found in pairs if found]
-
-
-def interval_table(lines: Lines, axis: str = "points") -> pd.DataFrame:
-    """Lay differences out for :func:`fdp_core.studies.figures.forest`: a row for each interval of each difference.
-
-    Returns:
-        Columns ``row``, ``set``, ``interval`` ("queries" or "seeds"), the mean named by ``axis``, ``from``, ``to``;
-        the ends over the seeds are NaN where there are fewer than two.
-    """
-    table = [
-        (label, name, kind, each.mean, *(ends or (np.nan, np.nan)))
-        for label, by_set in lines
-        for name, each in by_set.items()
-        for kind, ends in (("queries", each.over_queries), ("seeds", each.over_seeds))
-    ]
-    return pd.DataFrame(table, columns=["row", "set", "interval", axis, "from", "to"])
-
-
-def summary(rows: Sequence[Row], sets: Mapping[str, Runs]) -> pd.DataFrame:
-    """Return for each row and set its mAP, the spread over seeds, the difference, both intervals and the verdict."""
-    lines = []
-    for row, (name, runs) in itertools.product(rows, sets.items()):
-        values = [record["mAP"] for record in runs.get((row.name, "learned"), {}).values()]
-        if not values:
-            continue
-        spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-        line = {"row": row.name, "set": name, "mAP, %": f"{np.mean(values):.1f}{spread}", "seeds": len(values)}
-        if row.name != row.reference and (found := across({name: runs}, row.name, row.reference).get(name)):
-            over = {"over queries": found.over_queries, "over seeds": found.over_seeds}
-            line |= {"against": row.reference, "difference": f"{found.mean:+.1f}"}
-            line |= {kind: f"{ends[0]:+.1f} to {ends[1]:+.1f}" if ends else "" for kind, ends in over.items()}
-            line["verdict"] = found.verdict
-        lines.append(line)
-    columns = ["row", "set", "mAP, %", "seeds", "against", "difference", "over queries", "over seeds", "verdict"]
-    return pd.DataFrame(lines, columns=columns).fillna("").set_index("row")

@@ -17,11 +17,12 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
+from scipy import special
 
 from fdp_core import backbones, datasets, distract, prompt, words
 from fdp_core.config import Config
@@ -31,7 +32,7 @@ from fdp_core.evaluation.report import evaluate, kind_groups
 from fdp_core.model import FDP
 from fdp_core.retrieval import geometry
 from fdp_core.retrieval.features import FeatureStore, trunk_features
-from fdp_core.studies import ablation_grid
+from fdp_core.studies import ablation_grid, map_quality
 from fdp_core.studies.ablation_grid import FULL, REPLACED, Row, config_hash, identity_of
 from fdp_core.training import loop, samples
 
@@ -54,12 +55,12 @@ def vectors(model: FDP, store: FeatureStore, maps: np.ndarray | None = None, bat
     """
     if model.config.shift_heads == "released_order":
         batch = 1  # as the released code tests: in larger batches it would mix photographs up (B1)
-    encoded = np.full((len(store), model.backbone.embed_dim), np.nan, np.float32)
-    good = np.flatnonzero(store.ok)
-    for rows in (good[i : i + batch] for i in range(0, len(good), batch)):
+
+    def head(features: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         given = None if maps is None else torch.from_numpy(maps[rows])
-        encoded[rows] = model.encode_features(store.batch(rows), given)["image"].cpu().numpy()
-    return encoded
+        return model.encode_features(features, given)["image"]
+
+    return store.encode(head, batch)
 
 
 @torch.inference_mode()
@@ -82,69 +83,30 @@ def text_maps(how: str, model: FDP, gallery: Gallery, store: FeatureStore, seed:
 
     Source: method.md, section 8, first experiment (1).
     """
+    if how not in ("learned", *MAPS):
+        raise ValueError(f"Text map is {how!r}; expected 'learned' or one of {', '.join(MAPS)}.")
+    if how == "annotated" and not any(photo.words for photo in gallery.photos):
+        raise ValueError(f"{gallery.name} annotates no words: there is no map to draw from it.")
     grid, settings = store.array.shape[-1], model.config
     maps = np.zeros((len(store), grid, grid), np.float32)
     good = np.flatnonzero(store.ok)
-    if how == "annotated":
-        if not any(photo.words for photo in gallery.photos):
-            raise ValueError(f"{gallery.name} annotates no words: there is no map to draw from it.")
+    if how == "even":
+        maps[good] = _SURE
+    elif how == "annotated":
         for row in good:
             drawn = (gallery.photos[row].words, store.geometries[row], grid)
             share, _ = geometry.target_maps(*drawn, settings.shrink_ratio, settings.target_pool)
-            share = share.clip(0.01, 0.99)
-            maps[row] = np.log(share / (1 - share))
-    elif how == "even":
-        maps[good] = _SURE
-    elif how in ("learned", "shuffled"):
-        for rows in (good[i : i + 8] for i in range(0, len(good), 8)):
-            maps[rows] = model.localise(store.batch(rows)).cpu().numpy()
+            maps[row] = special.logit(share.clip(0.01, 0.99))
+    else:
+        maps = np.nan_to_num(store.encode(lambda features, _: model.localise(features)))
         if how == "shuffled":
             flat = maps.reshape(len(maps), -1)
             maps = np.random.default_rng(seed).permuted(flat, axis=1).reshape(maps.shape)
-    else:
-        raise ValueError(f"Text map is {how!r}; expected 'learned' or one of {', '.join(MAPS)}.")
     return maps
 
 
-@torch.inference_mode()
-def pool_room(model: FDP, store: FeatureStore, maps: np.ndarray, count: int = 40) -> dict[str, float]:
-    """Measure how much room the attention pool leaves to a shift: one as small as the pool's own gaps changes nothing.
-
-    Args:
-        model: in eval mode, with a shift.
-        store: features; the first ``count`` readable photographs serve.
-        maps: [N, G, G] float, text logits that the shift is made of.
-        count: how many.
-
-    Returns:
-        ``largest``, the mean over photographs and heads of the largest attention weight without a shift, 0-1; ``gap``,
-        the median gap between the two largest attention logits, nats, at most what float32 can tell, some 87;
-        ``span``, the mean over photographs of the shift's largest value less its smallest, nats; ``fixed``, the share
-        of photographs and heads whose gap exceeds the photograph's span: this map cannot change their winner.
-
-    Raises:
-        ValueError: the model has no shift.
-    """
-    if model.config.shift == "off":
-        raise ValueError("The model has no attention shift (Config.shift is 'off'): nothing to hold against its gaps.")
-    rows = np.flatnonzero(store.ok)[:count]
-    features = store.batch(rows)
-    even = torch.full((len(features), *features.shape[2:]), _SURE)
-    two = model.encode_features(features, even)["attention"].topk(2, dim=-1).values  # [N, H, 2]
-    logs = two.clamp(min=torch.finfo(two.dtype).tiny).log()
-    gap = logs[..., 0] - logs[..., 1]
-    shift = model.encode_features(features, torch.from_numpy(maps[rows]))["shift"]
-    span = shift.amax(dim=-1) - shift.amin(dim=-1)
-    return {
-        "largest": float(two[..., 0].mean()),
-        "gap": float(gap.median()),
-        "span": float(span.mean()),
-        "fixed": float((gap > span[:, None]).float().mean()),
-    }
-
-
-def map_quality(maps: np.ndarray, annotated: np.ndarray) -> dict[str, float] | None:
-    """Measure how well a map ranks cells with text above cells without: the area under the ROC curve, 0.5 by chance.
+def map_auc(maps: np.ndarray, annotated: np.ndarray) -> dict[str, float] | None:
+    """Measure how well text maps rank cells with text above cells without: AUC, 0.5 by chance.
 
     Args:
         maps: [N, G, G] float, text logits.
@@ -154,25 +116,18 @@ def map_quality(maps: np.ndarray, annotated: np.ndarray) -> dict[str, float] | N
         ``mean`` over the photographs that hold cells of both kinds, ``from`` and ``to`` of its 95 % interval over them;
         None without such photographs.
     """
-    inside = annotated > annotated.min()
-    both = [row for row, cells in enumerate(inside) if cells.any() and not cells.all()]
-    areas = np.array([roc_auc_score(inside[row].ravel(), maps[row].ravel()) for row in both])
-    if not len(areas):
+    inside = (annotated > annotated.min()).reshape(len(annotated), -1)
+    both = np.flatnonzero(inside.any(axis=1) & ~inside.all(axis=1))
+    if not len(both):
         return None
+    areas = np.array([map_quality.point_auc(maps[row].ravel(), inside[row].astype(float))[0] for row in both])
     low, high = metrics.bootstrap_interval(areas)
     return {"mean": float(areas.mean()), "from": low, "to": high}
 
 
-class TextEncoder(Protocol):
-    """What encodes queries: an :class:`fdp_core.model.FDP`."""
-
-    def encode_queries(self, texts: list[str]) -> torch.Tensor:
-        """Encode Q texts: float [Q, D], unit norm."""
-
-
 @torch.inference_mode()
 def preferred_word(
-    model: TextEncoder, encoded: np.ndarray, gallery: Gallery, queries: Queries, candidates: int = 5
+    model: FDP, encoded: np.ndarray, gallery: Gallery, queries: Queries, candidates: int = 5
 ) -> np.ndarray:
     """Measure whether a photograph is nearer to its word than to words of a small edit distance.
 
@@ -201,20 +156,14 @@ def preferred_word(
     return share
 
 
-class Encoded:
-    """A gallery that is encoded already, as a system for :func:`fdp_core.evaluation.report.evaluate`."""
+def system_of(model: FDP, encoded: np.ndarray) -> SimpleNamespace:
+    """Return a model and the vectors [N, D] of a gallery as a system to evaluate."""
 
-    def __init__(self, rows: np.ndarray, model: FDP) -> None:
-        self.name, self.rows, self.model = "FDP", rows, model
+    @torch.inference_mode()
+    def encode_queries(texts: list[str]) -> np.ndarray:
+        return model.encode_queries(texts).cpu().numpy()
 
-    def encode_gallery(self, gallery: Gallery) -> np.ndarray:
-        """Return the vectors [N, D]."""
-        return self.rows
-
-    def encode_queries(self, texts: list[str]) -> np.ndarray:
-        """Encode Q texts: float [Q, D], unit norm."""
-        with torch.inference_mode():
-            return self.model.encode_queries(texts).cpu().numpy()
+    return SimpleNamespace(name="FDP", encode_gallery=lambda gallery: encoded, encode_queries=encode_queries)
 
 
 @dataclass
@@ -236,15 +185,14 @@ class Lab:
     progress: bool = False
     _stores: dict[Any, FeatureStore] = field(default_factory=dict)
     _starts: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    _trained: dict[str, tuple[FDP, loop.History | None, float]] = field(default_factory=dict)
     _kinds: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def store(self, gallery: Gallery, settings: Config) -> FeatureStore:
-        """Return the trunk's features of a gallery at the settings' size and fit."""
-        key = (gallery.name, gallery.split, settings.image_size, settings.fit)
+    def store(self, gallery: Gallery, settings: Config, fit: str | None = None) -> FeatureStore:
+        """Return the trunk's features of a gallery at the settings' size; without ``fit`` as photographs are ranked."""
+        key = (gallery.name, gallery.split, settings.image_size, fit or settings.retrieval_fit)
         if key not in self._stores:
-            self._stores[key] = trunk_features(
-                self.backbone, gallery, settings.image_size, settings.fit, self.cache_dir, self.progress
-            )
+            self._stores[key] = trunk_features(self.backbone, gallery, *key[2:], self.cache_dir, self.progress)
         return self._stores[key]
 
     def model(self, settings: Config) -> FDP:
@@ -267,22 +215,32 @@ class Lab:
         return {"backbone": self.backbone.name, "weights_hash": weights, "train_set": told, "train_hash": digest[:16]}
 
 
-def train(lab: Lab, settings: Config) -> tuple[FDP, loop.History | None]:
+def train(lab: Lab, settings: Config) -> tuple[FDP, loop.History | None, float]:
     """Train one model; it is, to the bit, what :func:`fdp_core.training.loop.train` gives.
 
     Args:
-        lab: what all runs share.
+        lab: what all runs share; it keeps the two latest models, so that a pair that is compared is trained once.
         settings: all switches; ``epochs`` 0 trains nothing.
 
     Returns:
-        (the model in eval mode, its history or None).
+        (the model in eval mode, its history or None, seconds of CPU).
     """
+    key = config_hash(settings)
+    if key not in lab._trained:
+        begin = time.process_time()
+        trained = _train(lab, settings)
+        lab._trained = dict([*lab._trained.items()][-1:])
+        lab._trained[key] = (*trained, time.process_time() - begin)
+    return lab._trained[key]
+
+
+def _train(lab: Lab, settings: Config) -> tuple[FDP, loop.History | None]:
     model = lab.model(settings).eval()
     if settings.epochs == 0:
         return model, None
     released = settings.validation_share == 0  # the released code learns dictionary words only
     dictionary = words.english_words() if released else None
-    stores = [lab.store(lesson, settings) for lesson in lab.lessons]
+    stores = [lab.store(lesson, settings, settings.fit) for lesson in lab.lessons]
     recipe = settings
     if model.prompt is not None and settings.prompt_start == "neutral":
         # Neutral contexts cost as much as half an epoch and are the same for all rows of a seed: made once.
@@ -316,13 +274,13 @@ def measure(lab: Lab, model: FDP, name: str, part: str = "everything", text_map:
 
     Returns:
         The fields of a record: ``mAP`` and groups in per cent; ``ap`` and ``told_apart`` (:func:`preferred_word`) in
-        per mille, one a query; ``map_auc`` of :func:`map_quality`.
+        per mille, one a query; ``map_auc`` of :func:`map_auc`.
     """
     gallery, queries = lab.sets[name]
     store = lab.store(gallery, model.config)
     maps = None if text_map == "learned" else text_maps(text_map, model, gallery, store, model.config.seed)
     encoded = vectors(model, store, maps)
-    report = evaluate(Encoded(encoded, model), gallery, queries, kinds=lab.kinds(name))
+    report = evaluate(system_of(model, encoded), gallery, queries, kinds=lab.kinds(name))
     shares, quality = None, None
     if part in _SIMILAR and text_map == "learned":
         shares = preferred_word(model, encoded, gallery, queries)
@@ -330,7 +288,7 @@ def measure(lab: Lab, model: FDP, name: str, part: str = "everything", text_map:
     judged = model.config.shift == "replace" or part in _MAP and model.config.shift != "off"
     if judged and any(photo.words for photo in gallery.photos):
         given = text_maps("learned", model, gallery, store) if maps is None else maps
-        quality = map_quality(given, text_maps("annotated", model, gallery, store))
+        quality = map_auc(given, text_maps("annotated", model, gallery, store))
     members = dict(queries.groups) or kind_groups(lab.kinds(name))
     return {
         "set": gallery.name,
@@ -381,9 +339,7 @@ def run(lab: Lab, row: Row, seed: int = 0, known: Iterable[dict[str, Any]] = (),
     wanted = [(name, how) for name, how in wanted if identity(lab, settings, name, how) not in have]
     if not wanted:
         return []
-    begin = time.process_time()
-    model, history = train(lab, settings)
-    spent = time.process_time() - begin
+    model, history, spent = train(lab, settings)
     scale = float(model.shift.scale.detach()) if settings.shift != "off" else None
     held_out = [100 * line["validation_map"] for line in history.epochs if line["validation_map"]] if history else []
     common = {
