@@ -14,7 +14,7 @@ from fdp_core.datasets import Gallery, Photo, Word
 from fdp_core.focus import AttentionShift
 from fdp_core.model import FDP
 from fdp_core.retrieval import geometry
-from fdp_core.retrieval.features import FeatureStore
+from fdp_core.retrieval.features import FeatureStore, encode_batches
 
 _BATCH = 16  # photographs at once: bounds the memory of their tokens
 
@@ -161,16 +161,18 @@ def encode(
         Unit vectors, float32 [N, D].
     """
     positions = attention.resize_positions(model.positions, store.array.shape[-1], model.config.position_resize)
-    out = []
-    for start in range(0, len(rows), _BATCH):
-        part = slice(start, start + _BATCH)
-        x = attention.tokens(store.batch(np.array(rows[part]), model.backbone.device), positions)
+
+    def head(features: Tensor, part: np.ndarray) -> Tensor:
+        x = attention.tokens(features, positions)
         bias = shift.to(x.device)(text_logits[part].to(x))
         bias = None if bias is None else bias[:, None]
         pooled, _ = attention.attention_pool(x, model.backbone.pool, bias, shift.own)
         image = pooled if model.probe is None else pooled + model.probe(pooled, x)
-        out.append(torch.nn.functional.normalize(image, dim=-1).cpu())
-    return torch.cat(out).numpy()
+        return torch.nn.functional.normalize(image, dim=-1)
+
+    parts = np.split(np.arange(len(rows)), range(_BATCH, len(rows), _BATCH))
+    batches = ((part, store.batch(np.array(rows)[part], model.backbone.device)) for part in parts)
+    return encode_batches(batches, head, len(rows))
 
 
 def share_on(weights: np.ndarray, cells: np.ndarray) -> np.ndarray:
