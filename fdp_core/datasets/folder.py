@@ -135,12 +135,11 @@ def _not_there(unknown: list[tuple[int, str]], ids: Sequence[str]) -> str:
     return f"the folder has no such photograph: {'; '.join(told)}. Mend the names or remove the rows."
 
 
-def load_folder(folder: str | os.PathLike[str], recursive: bool = True, may_show: bool = False) -> Gallery:
-    """Make a gallery of all image files of a folder.
+def load_folder(folder: str | os.PathLike[str], may_show: bool = False) -> Gallery:
+    """Make a gallery of all image files of a folder and of the folders in it.
 
     Args:
         folder: the folder.
-        recursive: also take the folders in it.
         may_show: whether its photographs may be shown to others; the caller knows.
 
     Returns:
@@ -152,7 +151,7 @@ def load_folder(folder: str | os.PathLike[str], recursive: bool = True, may_show
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DatasetMissing(f"There is no folder {folder}. Give the path of a folder that holds photographs.")
-    paths = image_files(folder, recursive)
+    paths = image_files(folder)
     if not paths:
         kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
         raise DatasetMissing(f"The folder {folder} holds no photographs (looked for {kinds}).")

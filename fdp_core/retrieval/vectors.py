@@ -146,11 +146,6 @@ class VectorSets:
         """Tell whether every readable photograph has exactly one vector."""
         return bool((np.diff(self.starts) <= 1).all())
 
-    @property
-    def bytes(self) -> int:
-        """Tell how many bytes the vectors take."""
-        return self.vectors.nbytes
-
     def take(self, mask: np.ndarray) -> VectorSets:
         """Return the photographs where ``mask``, [N] bool, is True.
 

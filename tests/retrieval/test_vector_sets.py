@@ -65,7 +65,7 @@ def test_scores_by_hand():
     expected = [[none, 1, 0, none, 0, none], [none, 0.8, -1, none, 1, none], [none, -0.6, 0, none, 0, none]]
     np.testing.assert_array_equal(scores, np.array(expected, np.float32))
     assert len(sets) == 6 and sets.readable.tolist() == [False, True, True, False, True, False]
-    assert not sets.single and sets.bytes == 4 * 2 * 4
+    assert not sets.single and sets.vectors.nbytes == 4 * 2 * 4
     assert sets.take(np.arange(6) != 1).single
 
 
