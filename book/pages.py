@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import nbformat
 import pandas as pd
 
@@ -30,18 +31,7 @@ from fdp_core.evaluation import results
 from fdp_core.studies import ablation_grid, paper
 
 _FIELD = re.compile(r"\{\{\s*(\w+):([^{}]*?)\s*\}\}")
-_SHOWN = (
-    "queries",
-    "images",
-    "unreadable",
-    "seconds",
-    "date",
-    "device",
-    "commit",
-    "backbone",
-    "split",
-    "protocol",
-)
+_SHOWN = tuple("queries images unreadable seconds date device commit backbone split protocol".split())
 
 
 class PageError(RuntimeError):
@@ -142,49 +132,16 @@ def published(argument: str, path: Path) -> str:
     return f"{rows['value'].iloc[0]:.2f}"
 
 
-def _line(cells: list[Any]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+def _cell(text: Any) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
 
 
-def markdown_table(heads: list[str], rows: list[list[Any]], numeric: set[int] = frozenset()) -> str:
-    """Return a Markdown table; the columns in ``numeric`` are set flush right."""
-    rule = "|" + "|".join("--:" if i in numeric else ":--" for i in range(len(heads))) + "|"
-    return "\n".join([_line(heads), rule, *(_line(row) for row in rows)])
-
-
-def _ours(runs: pd.DataFrame, ranked: str = "Photographs") -> str:
-    """Return our runs on one set as a table, best first; ``ranked`` is what they rank."""
-    rows = []
-    for run in runs.sort_values("value", ascending=False, kind="stable").to_dict("records"):
-        groups = [run["values"].get(f"mAP/{name}") for name in ("content", "function")]
-        numbers = [f"**{run['value']:.1f}**", *("–" if g is None else f"{g:.1f}" for g in groups)]
-        stamp = f"{(run['commit'] or 'no commit')[:10]}{'+' if run['dirty'] else ''}, {run['date'][:10]}"
-        record = f"`{run['file'].removesuffix('.json').rsplit('_', 1)[1]}`"
-        counts = [f"{run['queries']:,}", f"{run['images']:,}"]
-        backbone = run["backbone"] if _same(run["backbone"]) else "–"
-        rows.append([paper.display_name(run["system"]), backbone, *numbers, *counts, record, stamp])
-    heads = [
-        "Ours",
-        "Backbone",
-        "mAP %",
-        "Content",
-        "Function",
-        "Queries",
-        ranked,
-        "Record",
-        "Commit, date",
-    ]
-    return markdown_table(heads, rows, {2, 3, 4, 5, 6})
-
-
-def _theirs(lines: pd.DataFrame, best: float | None) -> str:
-    """Return the published numbers of one set; our difference only where a backbone like theirs was measured."""
-    rows = []
-    for line in lines.sort_values("value", ascending=False, kind="stable").to_dict("records"):
-        row = [line["method"], line["venue"], f"{line['value']:.2f}"]
-        rows.append([*row, *([] if best is None else [f"{best - line['value']:+.1f}"]), line["source"]])
-    difference = [] if best is None else ["Our best minus this"]
-    return markdown_table(["Published", "Venue", "mAP %", *difference, "Source"], rows, {2, 3} if difference else {2})
+def _template(name: str, **facts: Any) -> str:
+    """Fill a template of ``book/_templates``; blank lines in a row become one."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent / "_templates")
+    made = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    made.filters |= {"cell": _cell, "display_name": paper.display_name}
+    return re.sub(r"\n{3,}", "\n\n", made.get_template(f"{name}.md.jinja").render(facts)).strip()
 
 
 def results_table(table: pd.DataFrame, path: Path) -> str:
@@ -193,19 +150,19 @@ def results_table(table: pd.DataFrame, path: Path) -> str:
         raise PageError("book/results holds no records; run notebooks/07_benchmarks.ipynb")
     theirs = paper.paper_results(path)
     theirs = theirs[theirs["metric"].str.lower().str.contains("map")]
-    parts = []
+    theirs = theirs.sort_values("value", ascending=False, kind="stable")
+    sets = []
     for name, runs in table[table["metric"] == "mAP"].groupby("set", sort=True):
+        runs = runs.sort_values("value", ascending=False, kind="stable")
         oracle = runs["system"].map(paper.is_oracle)
-        given, runs = runs[oracle], runs[~oracle]
-        parts += [f"## {title(name)}", *([_ours(runs)] if len(runs) else [])]
-        lines = theirs[theirs["set"].map(paper.set_key) == paper.set_key(name)]
-        alike = runs[runs["backbone"].notna() & (runs["backbone"] != "mini")]["value"]
-        if len(lines):
-            parts.append(_theirs(lines, alike.max() if len(alike) else None))
-        if len(given):
-            parts += ["Oracle: the annotators' boxes say where the words are. Single crops are ranked, none is found:"]
-            parts.append(_ours(given, "Word crops"))
-    return "\n\n".join(parts)
+        ours = runs[~oracle]
+        # our difference is told only where a backbone like theirs was measured
+        alike = ours[ours["backbone"].notna() & (ours["backbone"] != "mini")]["value"]
+        published = theirs[theirs["set"].map(paper.set_key) == paper.set_key(name)]
+        tables = {"ours": ours, "published": published, "oracles": runs[oracle]}
+        tables = {part: rows.to_dict("records") for part, rows in tables.items()}
+        sets.append({"title": title(name), "best": alike.max() if len(alike) else None, **tables})
+    return _template("results", sets=sets)
 
 
 def title(name: str) -> str:
@@ -224,7 +181,7 @@ def data_sections() -> str:
 
 def status_table(stage: Path) -> str:
     """Return when, where and in how long each executed chapter of the stage ran."""
-    rows, places = [], []
+    runs, places = [], []
     for file in sorted((stage / "notebooks").glob("[!.]*.ipynb")):
         notes = nbformat.read(file, as_version=4).metadata
         run, where = notes.get("papermill"), notes.get("fdp")
@@ -235,13 +192,8 @@ def status_table(stage: Path) -> str:
         place = f"{where['device']}; {versions}"
         if place not in places:
             places.append(place)
-        took = f"{run['duration']:.0f} s"
-        row = [f"[{file.stem}](../notebooks/{file.name})", where["date"][:16].replace("T", " "), took, given]
-        rows.append([*row, where["commit"], places.index(place) + 1])
-    if not rows:
-        return "*No chapter has been run for this build.*"
-    table = markdown_table(["Chapter", "Ended (UTC)", "Took", "Parameters", "Commit", "Where"], rows, {2})
-    return table + "\n\nWhere:\n\n" + "\n".join(f"{n}. {place}" for n, place in enumerate(places, 1))
+        runs.append({**where, "stem": file.stem, "duration": run["duration"], "given": given, "place": place})
+    return _template("status", runs=runs, places=places) if runs else "*No chapter has been run for this build.*"
 
 
 def pretraining_table(log: Path, rows: int = 13) -> str:
@@ -258,13 +210,7 @@ def pretraining_table(log: Path, rows: int = 13) -> str:
         )
     last = len(lines) - 1
     chosen = [lines[round(i * last / (rows - 1))] for i in range(rows)] if last >= rows else lines
-    heads = ["Step", "Words and pictures seen", "Minutes", "Word loss", "Scene loss", "Right word first, %"]
-    cells = []
-    for x in chosen:
-        losses = [f"{x[name]:.2f}" if name in x else "–" for name in ("words", "scenes")]
-        right = f"{100 * x['accuracy']:.0f}" if "accuracy" in x else "–"
-        cells.append([f"{x['step']:,}", f"{x['words_seen']:,}", f"{x['seconds'] / 60:.0f}", *losses, right])
-    return markdown_table(heads, cells, set(range(6)))
+    return _template("pretraining", lines=chosen)
 
 
 def fill(text: str, resolvers: dict[str, Callable[[str], str]], page: str) -> str:
