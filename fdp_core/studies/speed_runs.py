@@ -31,9 +31,11 @@ from fdp_core.datasets import Gallery, Photo
 from fdp_core.datasets.images import open_image
 from fdp_core.distract import Distractors
 from fdp_core.model import FDP
+from fdp_core.regions.openvino import OpenVinoMissing
 from fdp_core.regions.settings import FAST, Glance
 from fdp_core.regions.system import RegionSystem
 from fdp_core.retrieval import fast_trunk, index, systems
+from fdp_core.retrieval.ocr import OcrMissing
 from fdp_core.retrieval.vectors import Embedder, Scorer, VectorSets
 from fdp_core.studies import baseline_step, speed, vector_search
 
@@ -90,12 +92,15 @@ def _describe(system: Embedder | Scorer, gallery: Gallery) -> None:
 def _serve(pipe: Connection, name: str, gallery: Gallery, threads: int, long_side: int) -> None:
     """Describe the gallery whenever the pipe asks, and answer how many seconds it took."""
     torch.set_num_threads(threads)
-    if name in RIVALS:
-        system = systems.ocr(long_side=long_side, workers=RIVALS[name], progress=False)
-    else:
-        model = checkpoint.load(checkpoint.SHIPPED)
-        regions = REGIONS.get(name)
-        system = RegionSystem(model, regions, progress=False) if regions else systems.fdp(model, progress=False)
+    try:
+        if name in RIVALS:
+            system = systems.ocr(long_side=long_side, workers=RIVALS[name], progress=False)
+        else:
+            model = checkpoint.load(checkpoint.SHIPPED)
+            regions = REGIONS.get(name)
+            system = RegionSystem(model, regions, progress=False) if regions else systems.fdp(model, progress=False)
+    except (OcrMissing, OpenVinoMissing) as error:
+        return pipe.send(error)
     _describe(system, dataclasses.replace(gallery, photos=gallery.photos[:8]))  # warm up
     pipe.send(getattr(system, "version", ""))
     while pipe.recv():
@@ -109,18 +114,22 @@ def photograph_speed(args: argparse.Namespace) -> None:
 
     The systems take turns, each in a process of its own, or the threads of one library would slow down another's; each
     reads and decodes the files itself. The OCR pipeline runs with the fastest engine that is installed (`make ocr`),
-    one photograph after the other and two at once; the faster of both is what all are compared with.
+    one photograph after the other and two at once; the faster of both is what all are compared with. Without the extras
+    of `make ocr` it stops and says which is missing.
     """
     gallery, _ = datasets.load(args.dataset, "test")
     gallery = dataclasses.replace(gallery, photos=gallery.photos[: args.count])
     context, pipes, versions = multiprocessing.get_context("spawn"), {}, {}
     names = ("FDP", *REGIONS, *RIVALS)
-    for name in names:  # one after the other: compiling takes all cores
+    # the OCR pipeline first: it may be missing; one after the other: compiling takes all cores
+    for name in sorted(names, key=lambda name: name not in RIVALS):
         pipes[name], theirs = context.Pipe()
         given = theirs, name, gallery, args.threads, args.long_side
         context.Process(target=_serve, args=given, daemon=True).start()
         theirs.close()  # a process that dies ends the wait
         versions[name] = pipes[name].recv()
+        if isinstance(versions[name], Exception):
+            raise versions[name]
     took: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(args.rounds):
         for name, pipe in pipes.items():

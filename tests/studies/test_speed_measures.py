@@ -1,5 +1,9 @@
 """The measures of the chapter on speed: what is timed does what it says, and records come back as they were written."""
 
+import multiprocessing
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tiny
@@ -68,6 +72,39 @@ def test_every_long_measurement_writes_its_record(name, tmp_path, monkeypatch):
     found = speed.recorded(results.load_all(), name.replace("_", " ") if name != "query_latency" else "query")
     assert found is not None and found["value"] > 0 and "folder" not in found["parameters"]
     assert set(found["parameters"]) == speed_runs.RUNS[name][1].keys() - {"folder", "child"}
+
+
+@pytest.fixture
+def threads_for_processes(monkeypatch):
+    """Let the systems of photograph_speed run in threads: a process takes seconds to start."""
+
+    def pipe():
+        ours, theirs = multiprocessing.Pipe()
+        theirs.close = lambda: None  # the thread's own end
+        return ours, theirs
+
+    context = SimpleNamespace(Pipe=pipe, Process=threading.Thread)
+    monkeypatch.setattr(speed_runs.multiprocessing, "get_context", lambda way: context)
+
+
+def test_photographs_are_timed_beside_the_ocr_pipeline(threads_for_processes, tmp_path, monkeypatch):
+    monkeypatch.setenv("FDP_RESULTS", str(tmp_path))
+    monkeypatch.setattr(speed_runs, "REGIONS", {speed_runs.FASTEST: speed_runs.Glance(height=64)})
+    reader = SimpleNamespace(words=lambda gallery: None, forget=lambda: None, version="a reader")
+    monkeypatch.setattr(speed_runs.systems, "ocr", lambda **options: reader)
+    speed_runs.main(["photograph_speed", "--dataset", "mini", "--count", "1", "--rounds", "1", "--threads", "1"])
+    (found,) = results.load_all().to_dict("records")
+    assert found["system"] == "speed" and found["value"] > 0 and found["parameters"]["ocr"] == "a reader"
+    assert {f"{name}, ms" for name in ("FDP", speed_runs.FASTEST, *speed_runs.RIVALS)} <= found["values"].keys()
+
+
+def test_a_missing_ocr_pipeline_is_named(threads_for_processes, monkeypatch):
+    def missing(**options):
+        raise speed_runs.OcrMissing("install it")
+
+    monkeypatch.setattr(speed_runs.systems, "ocr", missing)
+    with pytest.raises(speed_runs.OcrMissing, match="install it"):
+        speed_runs.main(["photograph_speed", "--dataset", "mini", "--count", "1"])
 
 
 @pytest.mark.parametrize("width, kind", [(300, "clustered"), (0, "gaussian"), (300, "gaussian")])
