@@ -131,7 +131,8 @@ def test_the_library_defines_the_notebook_calls(path):
         for node in ast.walk(ast.parse(source)):
             assert not isinstance(node, ast.ClassDef), "no class in a notebook"
             if isinstance(node, ast.FunctionDef):
-                assert node.end_lineno - node.lineno < 8, f"{node.name} belongs into the library"
+                # drawing and the heart of an experiment stand in cells; what takes more than a screen does not
+                assert node.end_lineno - node.lineno < 24, f"{node.name} belongs into the library"
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "notebooks").glob("params/*.yaml")), ids=lambda path: path.stem)
