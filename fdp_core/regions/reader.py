@@ -1,7 +1,7 @@
 """The reader of the word finder: the image tower of ``mini``, gone on learning on the finder's own cuts.
 
-The file holds only what differs from the backbone: eight bits a weight with one scale a row. ``mini`` itself stays as
-it is.
+The file holds only what differs from the backbone: four bits a weight with one scale a row, for the changes are small.
+``mini`` itself stays as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fdp_core.backbones import Backbone
@@ -22,6 +23,7 @@ from fdp_core.weights import MINI_WEIGHTS
 
 SHIPPED = MINI_WEIGHTS.with_name("mini_reader.safetensors")
 FORMAT = "fdp-reader-1"
+LEVELS = 7  # of a change, up and down
 
 
 def save(path: str | Path, backbone: Backbone, state: dict[str, Tensor], facts: dict | None = None) -> Path:
@@ -39,8 +41,9 @@ def save(path: str | Path, backbone: Backbone, state: dict[str, Tensor], facts: 
         if change.abs().max() == 0:
             continue
         rows = change.flatten(1) if change.ndim > 1 else change[None]
-        scale = (rows.abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
-        tensors[name] = (rows / scale).round().to(torch.int8).reshape(change.shape).contiguous()
+        scale = (rows.abs().amax(1, keepdim=True) / LEVELS).clamp(min=1e-12)
+        codes = F.pad((rows / scale).round().flatten() + LEVELS, (0, rows.numel() % 2)).to(torch.uint8)
+        tensors[name] = codes[::2] + 16 * codes[1::2]
         tensors[f"{name}/scale"] = scale[:, 0].contiguous()
     described = {"format": FORMAT, "backbone": backbone.weights_hash, **(facts or {})}
     return atomic_write_bytes(path, safetensors.torch.save(tensors, {"reader": json.dumps(described)}))
@@ -70,8 +73,9 @@ def load(backbone: Backbone, path: str | Path | None = None) -> Backbone:
         reader = copy.deepcopy(backbone)
         state = reader.clip.visual.state_dict()
         for name in [name for name in tensors if not name.endswith("/scale")]:
-            change = tensors[name].float().flatten(1) if tensors[name].ndim > 1 else tensors[name].float()[None]
-            change = (change * tensors[f"{name}/scale"][:, None]).reshape(state[name].shape)
+            codes = torch.stack([tensors[name] % 16, tensors[name] // 16], 1).flatten()[: state[name].numel()]
+            scale = tensors[f"{name}/scale"][:, None]
+            change = ((codes.float() - LEVELS).reshape(len(scale), -1) * scale).reshape(state[name].shape)
             state[name] += change.to(state[name].device)
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
         raise ValueError(f"{path} holds no reader for {backbone.name}, or is damaged ({error}).") from error

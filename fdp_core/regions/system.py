@@ -46,7 +46,8 @@ class RegionSystem:
         finder: finds the words in place of the text map, in PyTorch whatever the engine, by its own sizes, limit and
             thresholds in place of the options' (:data:`fdp_core.regions.word_finder.OPTIONS`); None: the text map,
             which is not loaded beside a finder in PyTorch.
-        reader: encodes the cuts in place of the model's backbone (:func:`fdp_core.regions.reader.load`).
+        reader: encodes the cuts in place of the model's backbone (:func:`fdp_core.regions.reader.load`: one that was
+            trained on the finder's).
 
     Raises:
         fdp_core.regions.text_map.TextMapMissing: there is no text map for the backbone.

@@ -64,7 +64,7 @@ def test_training_goes_on_where_it_stopped(scene, tmp_path, monkeypatch) -> None
 
     def run(name: str, steps: int) -> dict[str, torch.Tensor]:
         asked = {"steps": steps, "lr": 1e-3, "batch": 8, "ema": 0.5, "known": 50, "seed": 0, "save": 1, "workers": 0}
-        asked |= {"minutes": None, "device": "cpu", "full_precision": True}
+        asked |= {"every": 1, "minutes": None, "device": "cpu", "full_precision": True}
         pretrain_reader.train(tmp_path / name, real, [scene], argparse.Namespace(**asked))
         return reader.load(backbones.load("mini"), tmp_path / name).clip.visual.state_dict()
 
