@@ -30,7 +30,7 @@ from fdp_core.files import atomic_write_bytes, atomic_write_text
 from fdp_core.mini import batches
 from fdp_core.mini.bank import Bank
 from fdp_core.mini.batches import Batches, Recipe
-from fdp_core.training.state import read_state, write_state
+from fdp_core.training.state import load_optimiser, read_state, write_state
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.27, 0.27, 0.27)
 MINI = {
@@ -287,14 +287,9 @@ def _resume(
         )
     clip.load_state_dict(state["model"])
     head.load_state_dict(state["head"])
-    optimiser.load_state_dict(state["optimiser"])
+    load_optimiser(optimiser, state["optimiser"])
     for key in ema:
         ema[key].copy_(state["ema"][key])
-    # the fused optimiser walks through memory: moments must lie there as their weights do (channels last)
-    for weight, moments in optimiser.state.items():
-        for name, value in moments.items():
-            if value.shape == weight.shape:
-                moments[name] = torch.empty_like(weight).copy_(value)
     return state["step"]
 
 

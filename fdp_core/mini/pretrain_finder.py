@@ -28,11 +28,11 @@ from torch import Tensor
 from fdp_core import backbones
 from fdp_core.datasets.formats.icdar import parse_words
 from fdp_core.datasets.images import open_image
-from fdp_core.files import atomic_path
 from fdp_core.mini import scenery
 from fdp_core.mini.bank import Bank
 from fdp_core.regions import crops, word_finder
 from fdp_core.regions.word_finder import LARGEST, STRIDES, UNIT, WordFinder
+from fdp_core.training.state import load_optimiser, read_state, write_state
 
 LOWEST = 6.0  # pixels: lower words are not judged
 SIZES = ((0.0, 32.0), (24.0, 80.0), (60.0, np.inf))  # of the words that each grid finds, pixels; see size_of
@@ -321,11 +321,10 @@ def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace) -
     optimiser = torch.optim.AdamW(groups, lr=args.lr, weight_decay=0.02, fused=True)
     average = copy.deepcopy(finder)
     state, first = out.with_suffix(".state"), 0
-    if state.exists():
-        kept = torch.load(state, weights_only=True)
+    if kept := read_state(state):
         finder.load_state_dict(kept["finder"])
         average.load_state_dict(kept["average"])
-        optimiser.load_state_dict(kept["optimiser"])
+        load_optimiser(optimiser, kept["optimiser"])
         first = kept["step"]
     out.parent.mkdir(parents=True, exist_ok=True)
     facts = {"steps": args.steps, "lr": args.lr, "batch": args.batch, "side": args.side, "seed": args.seed}
@@ -357,8 +356,7 @@ def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace) -
         if (step + 1) % args.save == 0 or step + 1 == args.steps:
             word_finder.save(out, average, {**facts, "step": step + 1})
             kept = {"finder": finder.state_dict(), "average": average.state_dict(), "step": step + 1}
-            with atomic_path(state) as temporary:
-                torch.save(kept | {"optimiser": optimiser.state_dict()}, temporary)
+            write_state(state, kept | {"optimiser": optimiser.state_dict()})
 
 
 def main() -> None:

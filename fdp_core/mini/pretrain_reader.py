@@ -26,7 +26,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fdp_core import backbones, losses
 from fdp_core.files import atomic_path
@@ -34,6 +34,7 @@ from fdp_core.mini import batches, pretrain, pretrain_finder
 from fdp_core.mini.batches import Recipe
 from fdp_core.mini.pretrain_finder import Example, rectangle
 from fdp_core.regions import crops, reader, word_finder
+from fdp_core.training.state import load_optimiser, read_state, write_state
 from fdp_core.words import english_words
 
 LOOK = {"limit": 60, "min_score": 0.1, "same": 0.7}  # of the finder: more cuts a word than are kept for search
@@ -183,17 +184,6 @@ def look(rng: np.random.Generator, image: np.ndarray, quad: np.ndarray, hard: fl
     return crops.cut(image, (quad - quad.mean(0)) @ turned + quad.mean(0), *SIZE)
 
 
-@torch.no_grad()
-def spelt(clip: nn.Module, tokenizer, words: list[str], device: str) -> Tensor:
-    """Encode words, without anything before them: unit vectors float32 [N, D]."""
-    parts = []
-    for i in range(0, len(words), 512):
-        tokens = tokenizer(words[i : i + 512]).to(device)
-        blank = torch.zeros(len(tokens), 0, clip.token_embedding.embedding_dim, device=device)
-        parts.append(nn.functional.normalize(pretrain.encode_text(clip, tokens, blank).float(), dim=-1))
-    return torch.cat(parts)
-
-
 def rate(step: int, steps: int) -> float:
     """Return the share of the learning rate: up in 100 steps, then half a cosine down to zero."""
     return min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
@@ -202,7 +192,6 @@ def rate(step: int, steps: int) -> float:
 def train(out: Path, real: dict[str, list[Patch]], scenes: list[Example], args: argparse.Namespace) -> None:
     """Train, or go on where ``out`` with its ``.state`` beside it stopped; both are written every ``save`` steps."""
     began, backbone = time.time(), backbones.load("mini")
-    start = {name: value.clone() for name, value in backbone.clip.visual.state_dict().items()}
     clip = copy.deepcopy(backbone.clip).to(args.device).to(memory_format=torch.channels_last).eval()
     weights = list(clip.visual.requires_grad_(True).parameters())
     groups = [{"params": [p for p in weights if p.ndim > 1]}, {"params": [p for p in weights if p.ndim < 2]}]
@@ -210,22 +199,17 @@ def train(out: Path, real: dict[str, list[Patch]], scenes: list[Example], args: 
     optimiser = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), fused=True)
     average = copy.deepcopy(clip.visual)
     state, first = out.with_suffix(".state"), 0
-    if state.exists():
-        kept = torch.load(state, map_location="cpu", weights_only=True)
+    if kept := read_state(state):
         clip.visual.load_state_dict(kept["visual"])
         average.load_state_dict(kept["average"])
-        optimiser.load_state_dict(kept["optimiser"])
-        for weight, moments in optimiser.state.items():  # the fused optimiser walks through memory (channels last)
-            for name, value in moments.items():
-                if value.shape == weight.shape:
-                    moments[name] = torch.empty_like(weight).copy_(value)
+        load_optimiser(optimiser, kept["optimiser"])
         first = kept["step"]
     facts = {"steps": args.steps, "lr": args.lr, "batch": args.batch, "seed": args.seed}
     facts |= {"known": args.known, "every": args.every}
     facts["cuts"] = {name: len(members) for name, members in real.items()} | {"rendered scenes": len(scenes)}
     known = english_words()[: args.known]
     places = {word: i for i, word in enumerate(known)}
-    others = spelt(clip, backbone.tokenizer, known, args.device)
+    others = nn.functional.normalize(backbone.encode_text(known), dim=-1).to(args.device)
     data = torch.utils.data.Subset(Looks(real, scenes, args.steps, args.batch, args.seed), range(first, args.steps))
     loader = torch.utils.data.DataLoader(
         data, batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None
@@ -261,11 +245,9 @@ def train(out: Path, real: dict[str, list[Patch]], scenes: list[Example], args: 
             print(json.dumps(line | {k: round(v, 4) for k, v in smooth.items()}), flush=True)
         if (step + 1) % args.save == 0 or step + 1 == args.steps or late:
             made = {name: value.cpu() for name, value in average.state_dict().items()}
-            backbone.clip.visual.load_state_dict(start)
             reader.save(out, backbone, made, {**facts, "step": step + 1})
             kept = {"visual": clip.visual.state_dict(), "average": average.state_dict(), "step": step + 1}
-            with atomic_path(state) as temporary:
-                torch.save(kept | {"optimiser": optimiser.state_dict()}, temporary)
+            write_state(state, kept | {"optimiser": optimiser.state_dict()})
         if late:
             break
 

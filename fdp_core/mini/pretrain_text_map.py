@@ -24,6 +24,7 @@ from fdp_core.mini import scenery
 from fdp_core.mini.bank import Bank, BankScene
 from fdp_core.regions import boxes, crops, text_map
 from fdp_core.retrieval import geometry
+from fdp_core.training.state import load_optimiser, read_state, write_state
 
 LOWEST = 6.0  # pixels: lower words are not judged
 
@@ -96,12 +97,11 @@ def train(
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, fused=True)
     facts = {"steps": steps, "lr": lr, "batch": batch, "seed": seed, "scenes": len(bank)}
     state, first = out.with_suffix(".state"), 0
-    if state.exists():
-        kept = torch.load(state, weights_only=True)
+    if kept := read_state(state):
         if kept["facts"] != facts or kept["lower_hash"] != text_map.lower_hash(backbone):
             raise ValueError(f"{state} was made by another run: {kept['facts']}. Use another --out or remove it.")
         model.load_state_dict(kept["model"])
-        optimiser.load_state_dict(kept["optimiser"])
+        load_optimiser(optimiser, kept["optimiser"])
         first = kept["step"]
     data = torch.utils.data.Subset(Maps(bank, steps, batch, seed=seed), range(first, steps))
     loader = torch.utils.data.DataLoader(
@@ -128,8 +128,7 @@ def train(
             text_map.save(out, model, backbone, {**facts, "step": step + 1})
             kept = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
             kept |= {"facts": facts, "lower_hash": text_map.lower_hash(backbone)}
-            torch.save(kept, state.with_suffix(".new"))
-            state.with_suffix(".new").replace(state)
+            write_state(state, kept)
 
 
 def main() -> None:

@@ -164,21 +164,24 @@ class FeatureStore:
         """
         return torch.from_numpy(np.array(self.array[rows])).to(device).float()
 
-    def encode(self, head: Head, batch_size: int = 8, device: str | torch.device = "cpu") -> np.ndarray:
+    def encode(self, head: Head, batch_size: int = 8, device: str | torch.device = "cpu", name: str = "") -> np.ndarray:
         """Apply a head to all photographs, ``batch_size`` at a time; see :func:`encode_batches`."""
         good = np.flatnonzero(self.ok)
         parts = (good[i : i + batch_size] for i in range(0, len(good), batch_size))
-        return encode_batches(((part, self.batch(part, device)) for part in parts), head, len(self))
+        return encode_batches(((part, self.batch(part, device)) for part in parts), head, len(self), name)
 
 
 @torch.inference_mode()
-def encode_batches(batches: Iterable[tuple[np.ndarray, torch.Tensor]], head: Head, count: int) -> np.ndarray:
+def encode_batches(
+    batches: Iterable[tuple[np.ndarray, torch.Tensor]], head: Head, count: int, name: str = ""
+) -> np.ndarray:
     """Apply a head to the features of photographs as they come.
 
     Args:
         batches: (rows [B], features [B, C, G, G]).
         head: (features, rows) -> [B, ...].
         count: N photographs in all.
+        name: of their gallery, for the error.
 
     Returns:
         float32 [N, ...]; NaN where a photograph could not be read.
@@ -191,7 +194,7 @@ def encode_batches(batches: Iterable[tuple[np.ndarray, torch.Tensor]], head: Hea
         rows.extend(part)
         parts.append(head(features, part).float().cpu().numpy())
     if not rows:
-        raise ValueError(f"None of the {count} photographs could be read.")
+        raise ValueError(f"None of the {count} photographs{f' of {name}' if name else ''} could be read.")
     found = np.concatenate(parts)
     encoded = np.full((count, *found.shape[1:]), np.nan, np.float32)
     encoded[rows] = found

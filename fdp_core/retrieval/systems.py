@@ -96,11 +96,11 @@ class TrunkSystem:
         """
         start = time.perf_counter()
         if self.cache_dir is None:
-            encoded = encode_batches(self._stream(gallery), self._vectors, len(gallery))
+            encoded = encode_batches(self._stream(gallery), self._vectors, len(gallery), gallery.name)
             computed = readable = np.count_nonzero(~np.isnan(encoded[:, 0]))
         else:
             store = self.features(gallery)
-            encoded = store.encode(self._vectors, self.batch_size, self.backbone.device)
+            encoded = store.encode(self._vectors, self.batch_size, self.backbone.device, gallery.name)
             computed, readable = store.computed, np.count_nonzero(store.ok)
         fresh = computed == readable  # a half-cached run times neither the one nor the other
         self.speed = Speed(

@@ -201,7 +201,7 @@ class Run:
         self.model.load_trained_state(state["model"])
         self.model.clusters = None if state["clusters"] is None else Clusters.from_state(state["clusters"])
         self.model.words = tuple(state["words"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        load_optimiser(self.optimiser, state["optimiser"])
         counters = state["counters"]
         self.epoch, self.position, self.step = counters["epoch"], counters["position"], counters["step"]
         self.sums, self.generators = dict(state["sums"]), state["generators"]
@@ -235,6 +235,15 @@ def read_state(path: Path) -> dict[str, Any] | None:
         return torch.load(path, map_location="cpu", weights_only=True)  # tensors and plain values: no code runs
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is no training state or is damaged; remove it to start anew.") from error
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take an optimiser's state up, its moments laid out in memory as their weights are: the fused one relies on it."""
+    optimiser.load_state_dict(state)
+    for weight, moments in optimiser.state.items():
+        for name, value in moments.items():
+            if value.shape == weight.shape:
+                moments[name] = torch.empty_like(weight).copy_(value)
 
 
 @contextlib.contextmanager
