@@ -24,7 +24,8 @@ RETRIED = frozenset({408, 425, 429, *range(500, 600)})  # status codes that may 
 _MEANINGS = (  # what the packages say, what it means, and whether another try is pointless
     ("Connection refused", "the connection was refused", True),
     (
-        "not known|name resolution|No address associated|nodename nor servname|getaddrinfo failed",
+        "Name or service not known|Temporary failure in name resolution|No address associated with hostname|"
+        "nodename nor servname|getaddrinfo failed",
         "the name of the server is not known here (no network?)",
         True,
     ),
