@@ -13,7 +13,7 @@ NOTEBOOKS := notebooks
 # empty: everything; else, for example, PYTEST_ARGS="tests/test_metrics.py"
 PYTEST_ARGS ?= tests
 
-.PHONY: help book test lint nbval lab notebooks fast ocr pins figures clean distclean
+.PHONY: help book test lint nbval lab notebooks ocr pins figures clean distclean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -40,10 +40,7 @@ lab: $(INSTALLED) ## open the notebooks in JupyterLab
 notebooks: $(INSTALLED) ## re-run every notebook where it lies, with its defaults (before committing them)
 	$(BIN)/python book/build.py --in-place
 
-fast: $(INSTALLED) ## add the optional fast engine to the environment (OpenVINO)
-	$(BIN)/python -m pip install -r requirements-fast.txt
-
-ocr: fast ## add the optional OCR baseline to the environment
+ocr: $(INSTALLED) ## add the optional OCR baseline to the environment
 	$(BIN)/python -m pip install -r requirements-ocr.txt
 
 figures: $(INSTALLED) ## draw the figures of README and front page again

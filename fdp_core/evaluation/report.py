@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fdp_core.evaluation import metrics
-from fdp_core.retrieval.vectors import Speed, VectorSets, top_rows
+from fdp_core.retrieval.vectors import Speed, VectorSets, score_texts, top_rows
 
 _BELOW = 1.0  # an unreadable photograph stands this far below the lowest score
 
@@ -188,7 +188,7 @@ def evaluate(
         seconds["queries"] = clock() - start
         _check_rows(system.name, features, encoded, shape)
         if isinstance(features, VectorSets):
-            missing, scores = ~features.readable, features.scores(encoded).astype(float)
+            missing, scores = ~features.readable, score_texts(system, features, texts, encoded).astype(float)
         else:
             missing = np.isnan(features).any(axis=1)
             # Double precision, then rounded: copies of one photograph tie exactly wherever they stand in the

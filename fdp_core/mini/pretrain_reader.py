@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import json
 import math
 import os
@@ -34,10 +35,12 @@ from fdp_core.mini import batches, pretrain, pretrain_finder
 from fdp_core.mini.batches import Recipe
 from fdp_core.mini.pretrain_finder import Example, rectangle
 from fdp_core.regions import crops, reader, word_finder
+from fdp_core.regions.settings import RegionOptions
 from fdp_core.training.state import load_optimiser, read_state, write_state
 from fdp_core.words import english_words
 
-LOOK = {"limit": 60, "min_score": 0.1, "same": 0.7}  # of the finder: more cuts a word than are kept for search
+LOOK = RegionOptions(limit=60, min_score=0.1)  # of the finder: more cuts a word than are kept for search
+SAME = 0.7  # likewise
 IS_WORD, IS_NOTHING = 0.5, 0.2  # overlap from which a cut says the word, and up to which it says none
 AROUND = 0.7  # of a patch, in heights of the word on every side
 HEIGHT = 48  # pixels: patches of higher words are shrunk
@@ -78,7 +81,10 @@ def patch(image: np.ndarray, quad: np.ndarray, text: str) -> Patch:
 def patches(finder: word_finder.WordFinder | None, example: Example, bfloat16: bool = True) -> list[Patch]:
     """Return what the finder cuts out of a photograph whose words are all boxed, and the words' own boxes."""
     image = example.image()
-    quads, _ = word_finder.find(finder, image, **LOOK, bfloat16=bfloat16) if finder else ((), ())
+    quads = ()
+    if finder is not None:
+        look = functools.partial(word_finder.predict, finder, bfloat16=bfloat16)
+        quads, _ = word_finder.find(look, image, LOOK, same=SAME, margin=(0.0, 0.0))
     texts = [said(text) if fine else "" for text, fine in zip(example.texts, example.judged)]
     found = [
         patch(image, q, t) for q, t in zip(example.polygons, texts) if t and len(q) == 4 and np.ptp(q, 0).min() > 5
@@ -192,7 +198,8 @@ def rate(step: int, steps: int) -> float:
 def train(out: Path, real: dict[str, list[Patch]], scenes: list[Example], args: argparse.Namespace) -> None:
     """Train, or go on where ``out`` with its ``.state`` beside it stopped; both are written every ``save`` steps."""
     began, backbone = time.time(), backbones.load("mini")
-    clip = copy.deepcopy(backbone.clip).to(args.device).to(memory_format=torch.channels_last).eval()
+    begin = reader.load(backbone, args.start) if args.start else backbone
+    clip = copy.deepcopy(begin.clip).to(args.device).to(memory_format=torch.channels_last).eval()
     weights = list(clip.visual.requires_grad_(True).parameters())
     groups = [{"params": [p for p in weights if p.ndim > 1]}, {"params": [p for p in weights if p.ndim < 2]}]
     groups[0]["weight_decay"], groups[1]["weight_decay"] = 0.02, 0.0
@@ -206,6 +213,8 @@ def train(out: Path, real: dict[str, list[Patch]], scenes: list[Example], args: 
         first = kept["step"]
     facts = {"steps": args.steps, "lr": args.lr, "batch": args.batch, "seed": args.seed}
     facts |= {"known": args.known, "every": args.every}
+    if args.start:
+        facts["start"] = begin.weights_hash
     facts["cuts"] = {name: len(members) for name, members in real.items()} | {"rendered scenes": len(scenes)}
     known = english_words()[: args.known]
     places = {word: i for i, word in enumerate(known)}
@@ -258,6 +267,7 @@ def main() -> None:
     parser.add_argument("--bank", type=Path, help="folder of rendered scenes, from fdp_core.mini.bank")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     parser.add_argument("--finder", type=Path, help="weights of the finder; default: those that come with mini")
+    parser.add_argument("--start", type=Path, help="a reader to go on from with a new schedule; default: mini itself")
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--lr", type=float, default=4e-4)
     parser.add_argument("--batch", type=int, default=192)
@@ -274,6 +284,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
+    cv2.setNumThreads(1)  # a pool of threads does not survive the fork of the workers
     args.out.parent.mkdir(parents=True, exist_ok=True)
     sets = pretrain_finder.examples(args.bank, Path(os.environ.get("FDP_DATA") or "data"))
     every = {"icdar2015_train": args.every}

@@ -49,6 +49,13 @@ def save(path: str | Path, backbone: Backbone, state: dict[str, Tensor], facts: 
     return atomic_write_bytes(path, safetensors.torch.save(tensors, {"reader": json.dumps(described)}))
 
 
+def fitting(backbone: Backbone) -> Backbone:
+    """Return the reader that comes with ``mini`` where the backbone is ``mini``, else the backbone itself."""
+    with safetensors.safe_open(SHIPPED, framework="pt") as file:
+        trained_from = json.loads((file.metadata() or {})["reader"])["backbone"]
+    return load(backbone) if trained_from == backbone.weights_hash else backbone
+
+
 def load(backbone: Backbone, path: str | Path | None = None) -> Backbone:
     """Return a copy of the backbone that reads with another image tower; the backbone is not changed.
 

@@ -1,7 +1,7 @@
-"""Region vectors: every word that the text map finds is cut out of the photograph and encoded by the same frozen CLIP.
+"""Region vectors: every word that the finder finds is cut out of the photograph and encoded by a frozen CLIP.
 
 One vector has to hold all words of a photograph, however small; a region's vector holds one. A photograph's score is
-the largest cosine among its regions'. The cost: more vectors to keep, and one more pass over the cuts.
+the largest among its regions'. The cost: more vectors to keep, and a pass over the cuts.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from fdp_core.checkpoint import model_hash
 from fdp_core.datasets import images
 from fdp_core.datasets.types import Gallery, Photo
 from fdp_core.model import FDP
-from fdp_core.regions import boxes, word_finder
+from fdp_core.regions import crops, openvino, word_finder
 from fdp_core.regions.networks import TorchEngine
-from fdp_core.regions.settings import Glance, cut_out, frame
-from fdp_core.regions.text_map import STRIDE, TextMap, load
+from fdp_core.regions.reader import fitting
+from fdp_core.regions.settings import RegionOptions
 from fdp_core.retrieval import geometry
 from fdp_core.retrieval.features import CorruptPhotographs, error_report, reason_of
 from fdp_core.retrieval.vectors import Speed, VectorSets
@@ -32,65 +32,48 @@ from fdp_core.retrieval.workers import in_order
 from fdp_core.words import english_words
 
 _CHUNK = 256  # texts encoded at once
+_UNSURE = 0.15  # certainty of a photograph's own vector, which stands in where no region was found
 
 
 class RegionSystem:
     """FDP with region vectors: an embedding system that gives several vectors a photograph.
 
     Args:
-        model: a trained one.
+        model: a trained one; it encodes the queries.
         options: the region options.
-        text_map: of the model's backbone; None loads the one that comes with it.
-        name: what tables call it; None is "FDP + regions", and "FDP + word finder" with one.
+        finder: finds the words; None: the one that comes with the package, which serves any backbone.
+        reader: encodes the cuts; None: :func:`fdp_core.regions.reader.fitting`.
+        name: what tables call it.
         progress: show a progress bar.
-        finder: finds the words in place of the text map, in PyTorch whatever the engine, by its own sizes, limit and
-            thresholds in place of the options' (:data:`fdp_core.regions.word_finder.OPTIONS`); None: the text map,
-            which is not loaded beside a finder in PyTorch.
-        reader: encodes the cuts in place of the model's backbone (:func:`fdp_core.regions.reader.load`: one that was
-            trained on the finder's).
 
     Raises:
-        fdp_core.regions.text_map.TextMapMissing: there is no text map for the backbone.
         fdp_core.regions.openvino.OpenVinoMissing: the options ask for an engine that is not installed.
 
     Attributes:
         speed: of the latest :meth:`encode_gallery`, and ``sets`` its vectors; ``settings`` what a record should tell.
+        model_hash: names all that the vectors depend on, but for engine and precision, which change last digits.
     """
+
+    by_words = True  # a phrase is asked for word by word as well
 
     def __init__(
         self,
         model: FDP,
-        options: Glance | None = None,
-        text_map: TextMap | None = None,
-        name: str | None = None,
-        progress: bool = True,
+        options: RegionOptions | None = None,
         finder: word_finder.WordFinder | None = None,
         reader: Backbone | None = None,
+        name: str = "FDP + regions",
+        progress: bool = True,
     ):
-        self.finder = finder
-        self.name = name or ("FDP + regions" if finder is None else "FDP + word finder")
-        self.model, self.options = model.eval(), options or Glance()
-        self.backbone = model.backbone
-        if text_map is None and (finder is None or self.options.engine == "openvino"):
-            text_map = load(self.backbone)
-        self.text_map = text_map and text_map.eval()
-        self.map_size = self.options.map_size or model.config.image_size
-        sized = dataclasses.replace(self.options, map_size=self.map_size)
-        if sized.engine == "openvino":
-            from fdp_core.regions.openvino import OpenVinoEngine as Engine
-        else:
-            Engine = TorchEngine
-        self._engine = Engine(reader or self.backbone, self.text_map, sized)
-        self.progress, self.speed = progress, None
+        self.name, self.progress, self.speed = name, progress, None
+        self.model, self.options, self.backbone = model.eval(), options or RegionOptions(), model.backbone
+        finder = finder or word_finder.load()
+        reads = reader or fitting(self.backbone)
+        self._engine = _engine(finder, reads, self.options)
         self.sets: VectorSets | None = None
-        mapped = weights.state_hash(self.text_map.state_dict()) if self.text_map else "no text map"
-        described = f"{model_hash(model)} {mapped} {sized}"
-        if finder is not None:
-            finding = {**word_finder.OPTIONS, "common": word_finder.COMMON, "sharp": word_finder.SHARP}
-            finding |= {"usual": word_finder.USUAL, "sure": word_finder.SURE}
-            described += f" {weights.state_hash(finder.state_dict())} {finding}"
-        if reader is not None:
-            described += f" {reader.weights_hash}"
+        plain = dataclasses.replace(self.options, engine="auto", precision="auto")
+        digests = weights.state_hash(finder.state_dict()), reads.weights_hash
+        described = f"{model_hash(model)} {digests} {plain} {word_finder.CHOSEN}"
         self.model_hash = hashlib.sha256(described.encode()).hexdigest()
         self.settings = {
             "backbone": self.backbone.name,
@@ -98,18 +81,16 @@ class RegionSystem:
             "model_hash": self.model_hash,
             "image_size": model.config.image_size,
             "fit": model.config.retrieval_fit,
-            "glance": dataclasses.asdict(self.options),
+            "regions": dataclasses.asdict(self.options) | word_finder.CHOSEN,
+            "engine": f"{type(self._engine).__name__}, {self._engine.precision}",
+            "finder": digests[0],
+            "reader": digests[1],
             "config": dataclasses.asdict(model.config),
         }
-        if finder is not None:
-            self.settings["finder"] = finding
-        if reader is not None:
-            self.settings["reader"] = reader.weights_hash
 
     def encode_queries(self, texts: list[str]) -> np.ndarray:
-        """Encode queries: list of Q texts -> [Q, D] float32, unit norm; with a finder [Q, D + 1], the last number 1."""
-        vectors = self._encode_texts(texts)
-        return vectors if self.finder is None else np.pad(vectors, ((0, 0), (0, 1)), constant_values=1)
+        """Encode queries: list of Q texts -> [Q, D + 1] float32, a unit vector and a one, see :meth:`encode_image`."""
+        return np.pad(self._encode_texts(texts), ((0, 0), (0, 1)), constant_values=1)
 
     def _encode_texts(self, texts: list[str]) -> np.ndarray:
         with torch.inference_mode():
@@ -147,47 +128,40 @@ class RegionSystem:
             photographs=len(parts),
             seconds=time.perf_counter() - start,
             batch=self._engine.workers,
-            precision=self.options.precision,
+            precision=self._engine.precision,
             device=str(self.backbone.device),
-            timed="read, decode, resize, text map, cuts and their encoding" + (", head" if self.options.whole else ""),
+            timed="read, decode, resize, find words, cuts and their encoding",
         )
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self.sets = VectorSets(np.concatenate(parts).astype(np.float32), starts)
         return self.sets
 
     def encode_image(self, image: np.ndarray) -> np.ndarray:
-        """Encode a photograph in memory: uint8 [h, w, 3] -> unit vectors float32 [K, D].
+        """Encode a photograph in memory: uint8 [h, w, 3] -> float32 [K, D + 1], a row for each region, surest first.
 
-        Returns:
-            Its own vector first where ``options.whole`` or where no region was found, then those of its regions, the
-            surest first; their mean direction alone where ``options.pooled``.
-            With a finder, each has one number more, the negative of its handicap
-            (:func:`fdp_core.regions.word_finder.handicap`), and queries a one there: a score is a cosine less that.
+        A row is the region's unit vector and the negative of its handicap
+        (:func:`fdp_core.regions.word_finder.handicap`); queries have a one there, so that a score is a cosine less
+        that. Where no region was found, FDP's own vector of the photograph stands in. Where ``options.pooled``, there
+        is one row, the mean direction, without a handicap.
         """
         quads, scores = self.find(image)
         rows = self.encode_crops(self.cut(image, quads))
-        if self.options.whole or not len(rows):
-            rows = np.concatenate([self._whole(image)[None], rows])
-            scores = np.append(np.float32(word_finder.MIN_SCORE), scores)
-        if self.finder is not None:
-            rows = np.column_stack([rows, -word_finder.handicap(rows, scores, self._common)])
-        return _mean(rows) if self.options.pooled else rows
+        if not len(rows):
+            rows, scores = self._whole(image)[None], np.array([_UNSURE], np.float32)
+        if self.options.pooled:
+            return np.pad(_mean(rows), ((0, 0), (0, 1)))
+        return np.column_stack([rows, -word_finder.handicap(rows, scores, self._common)])
 
     def find(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find word regions: uint8 [h, w, 3] -> (corners float32 [R, 4, 2] in its pixels, scores float32 [R] in 0..1).
 
         The surest region stands first.
         """
-        if self.finder is not None:
-            return word_finder.find(self.finder, image, **word_finder.OPTIONS)
-        small, scale = frame(image, self.map_size)
-        look = self.options.limit, self.options.thresholds, self.options.same
-        quads, scores = boxes.find(self._engine.find(small), STRIDE, *look)
-        return quads * scale, scores
+        return word_finder.find(self._engine.find, image, self.options)
 
     def cut(self, image: np.ndarray, quads: np.ndarray) -> np.ndarray:
-        """Cut regions (corners [R, 4, 2]) with their margin out of a photograph: uint8 [R, height, width, 3]."""
-        return cut_out(image, quads, self.options)
+        """Cut regions (corners [R, 4, 2]) out of a photograph: uint8 [R, height, width, 3]."""
+        return crops.cut_all(image, quads, self.options.height, self.options.width)
 
     def encode_crops(self, cuts: np.ndarray) -> np.ndarray:
         """Encode cuts by CLIP's own attention pool: uint8 [R, height, width, 3] -> float32 [R, D], unit norm."""
@@ -206,6 +180,24 @@ class RegionSystem:
         except images.CorruptImage as error:
             return reason_of(error)
         return self.encode_image(image)
+
+
+def _engine(
+    finder: word_finder.WordFinder, reads: Backbone, options: RegionOptions
+) -> TorchEngine | openvino.OpenVinoEngine:
+    """Return the engine that the options ask for."""
+    on_cpu = reads.device.type == "cpu"
+    name = options.engine
+    if name == "auto":
+        name = "openvino" if on_cpu and openvino.installed() else "torch"
+        if on_cpu and name == "torch":
+            warnings.warn("OpenVINO is not installed: regions run in PyTorch, several times as slow.", stacklevel=3)
+    precision = options.precision
+    if precision == "auto":
+        precision = "float32" if name == "torch" and on_cpu else "bfloat16"
+    if name == "torch":
+        return TorchEngine(finder, reads, precision)
+    return openvino.OpenVinoEngine(finder, reads, (options.height, options.width), precision)
 
 
 def _mean(rows: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fdp_core.files import atomic_write_bytes
-from fdp_core.regions.boxes import suppress
-from fdp_core.regions.settings import frame
+from fdp_core.regions.settings import RegionOptions, frame
 from fdp_core.weights import MINI_WEIGHTS
 
 STRIDES = (8, 16, 32)  # pixels per cell of the three grids
@@ -31,8 +31,6 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 LARGEST = 6.0  # of a distance's logarithm: e^6 cells
 UNIT = 2.0  # cells: a distance of logarithm zero
 # Chosen on SVT train (retrieval) and held-out photographs of icdar2015_train (finding):
-SIZES = (960,)  # longer sides of the frames
-LIMIT, MIN_SCORE = 40, 0.15  # at most so many regions a photograph, at least so sure
 SAME = 0.6  # overlap from which two are one: a word keeps one to three cuts
 AVERAGE_FROM = 0.8  # overlap from which rectangles are averaged
 MARGIN = (0.15, 0.1)  # of a cut, along and across the text on every side, in heights
@@ -41,14 +39,8 @@ COMMON = 1000  # so many frequent words say which regions resemble any word
 SHARP = 20.0  # of the mean over them: large, and the nearest word alone counts
 USUAL = 0.75  # share of it that a score loses
 SURE = 0.03  # of the logarithm of a region's certainty: an unsure one has to win clearly
-OPTIONS = {  # of find, for regions that are to be read
-    "sizes": SIZES,
-    "limit": LIMIT,
-    "min_score": MIN_SCORE,
-    "same": SAME,
-    "average_from": AVERAGE_FROM,
-    "margin": MARGIN,
-}
+CHOSEN = {"same": SAME, "average_from": AVERAGE_FROM, "margin": MARGIN, "long": LONG}
+CHOSEN |= {"common": COMMON, "sharp": SHARP, "usual": USUAL, "sure": SURE}  # for records and hashes
 
 
 class Block(nn.Module):
@@ -210,8 +202,27 @@ def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return shared / np.maximum(box[2] * box[3] + boxes[:, 2] * boxes[:, 3] - shared, 1e-6)
 
 
+def suppress(scores: np.ndarray, overlap: Callable[[int], np.ndarray], limit: int, same: float) -> list[int]:
+    """Return which boxes to keep, best score first, leaving out those that nearly equal a better one.
+
+    Args:
+        scores: [P]; equal ones keep their order.
+        overlap: number of a box -> [P], its intersection over union with every box, 0..1.
+        limit: at most so many.
+        same: overlap beyond which two boxes are one.
+    """
+    gone, kept = np.zeros(len(scores), bool), []
+    for i in np.argsort(-scores, kind="stable"):
+        if len(kept) == limit:
+            break
+        if not gone[i]:
+            kept.append(int(i))
+            gone |= overlap(i) > same
+    return kept
+
+
 def merge(
-    boxes: np.ndarray, scores: np.ndarray, limit: int = LIMIT, same: float = SAME, average_from: float = AVERAGE_FROM
+    boxes: np.ndarray, scores: np.ndarray, limit: int, same: float = SAME, average_from: float = AVERAGE_FROM
 ) -> tuple[np.ndarray, np.ndarray]:
     """Keep the surest of the rectangles that overlap, each as the mean of those that nearly equal it.
 
@@ -245,7 +256,7 @@ def quads_of(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, None, :2] + np.stack([-x - y, x - y, x + y, y - x], 1)).astype(np.float32)
 
 
-def candidates(grids: list[np.ndarray], min_score: float = MIN_SCORE, most: int = 600) -> tuple[np.ndarray, np.ndarray]:
+def candidates(grids: list[np.ndarray], min_score: float, most: int = 600) -> tuple[np.ndarray, np.ndarray]:
     """Return the rectangles of all cells that are sure enough.
 
     Args:
@@ -308,40 +319,48 @@ def parts_of(image: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
+def turn_back(boxes: np.ndarray, turns: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return turned rectangles [K, 6] of ``np.rot90(image, turns)`` in the pixels of the image, of ``shape``."""
+    boxes, (height, width) = np.array(boxes, np.float32), shape[:2]
+    for turn in range(turns, 0, -1):
+        x, y, cosine, sine = boxes[:, 0].copy(), boxes[:, 1].copy(), boxes[:, 4].copy(), boxes[:, 5].copy()
+        boxes[:, 0], boxes[:, 1] = (width if turn % 2 else height) - y, x
+        boxes[:, 4], boxes[:, 5] = -sine, cosine
+    return boxes
+
+
 def find(
-    finder: WordFinder,
+    look: Callable[[np.ndarray], list[np.ndarray]],
     image: np.ndarray,
-    sizes: tuple[int, ...] = SIZES,
-    limit: int = LIMIT,
-    min_score: float = MIN_SCORE,
+    options: RegionOptions | None = None,
     same: float = SAME,
     average_from: float = AVERAGE_FROM,
-    margin: tuple[float, float] = (0.0, 0.0),
-    bfloat16: bool = False,
+    margin: tuple[float, float] = MARGIN,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find words in a photograph, at one size or several put together; in a long one part by part.
 
     Args:
-        finder: the network.
+        look: what the network says of one frame: :func:`predict`, or an engine's ``find``.
         image: uint8 [h, w, 3].
-        sizes: longer sides of the frames, pixels, multiples of 32.
-        limit, same, average_from: see :func:`merge`.
-        min_score: see :func:`candidates`.
-        margin: see :func:`grow`; ``MARGIN`` for cuts that are to be read.
-        bfloat16: compute in it.
+        options: sizes, limit, certainty, turns; None: the default ones.
+        same, average_from: see :func:`merge`.
+        margin: see :func:`grow`; the default is for cuts that are to be read.
 
     Returns:
-        (corners float32 [R, 4, 2] in the photograph's pixels, certainty float32 [R] in 0..1, falling).
+        (corners float32 [R, 4, 2] in the photograph's pixels, clockwise from the word's upper left; certainty float32
+        [R] in 0..1, falling).
     """
-    boxes, scores = [], []
-    for part, corner in parts_of(image):
-        for size in sizes:
-            small, scale = frame(part, size)
-            found, sure = candidates(predict(finder, small, bfloat16), min_score)
-            boxes.append(rescale(found, scale))
-            boxes[-1][:, :2] += corner
-            scores.append(sure)
-    kept, sure = merge(np.concatenate(boxes), np.concatenate(scores), limit, same, average_from)
+    options, boxes, scores = options or RegionOptions(), [], []
+    for turns in range(4 if options.turns else 1):
+        for part, corner in parts_of(np.rot90(image, turns)):
+            for size in options.sizes:
+                small, scale = frame(np.ascontiguousarray(part), size)
+                found, sure = candidates(look(small), options.min_score)
+                found = rescale(found, scale)
+                found[:, :2] += corner
+                boxes.append(turn_back(found, turns, image.shape))
+                scores.append(sure)
+    kept, sure = merge(np.concatenate(boxes), np.concatenate(scores), options.limit, same, average_from)
     return quads_of(grow(kept, margin)), sure
 
 

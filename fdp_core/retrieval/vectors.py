@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -214,3 +215,30 @@ class VectorSets:
             products = queries[i : i + step].astype(np.float64) @ vectors
             scores[i : i + step, readable] = np.maximum.reduceat(products, firsts, axis=1)
         return scores
+
+
+def score_texts(
+    system: Embedder, sets: VectorSets, texts: Sequence[str], encoded: np.ndarray | None = None
+) -> np.ndarray:
+    """Score every photograph for every query; a phrase by itself and by its words.
+
+    Where ``system.by_words`` says that a vector holds a single word, a phrase's score is the mean of its own and of the
+    mean of its words': its words stand anywhere in the photograph, and a photograph in which they stand together gains.
+
+    Args:
+        system: encodes the queries.
+        sets: the vectors of N photographs.
+        texts: Q words or phrases.
+        encoded: [Q, D] float, the queries where they are encoded already.
+
+    Returns:
+        [Q, N] float32; a column of NaN for an unreadable photograph.
+    """
+    scores = sets.scores(system.encode_queries(list(texts)) if encoded is None else encoded)
+    phrases = {row: text.split() for row, text in enumerate(texts) if len(text.split()) > 1}
+    if phrases and getattr(system, "by_words", False):
+        words = sorted({word for parts in phrases.values() for word in parts})
+        each = dict(zip(words, sets.scores(system.encode_queries(words)), strict=True))
+        for row, parts in phrases.items():
+            scores[row] = (scores[row] + np.mean([each[word] for word in parts], axis=0)) / 2
+    return scores

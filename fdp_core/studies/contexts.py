@@ -214,9 +214,11 @@ def ranked(sets: VectorSets, encoded: np.ndarray, relevant: np.ndarray) -> np.nd
 
     Args:
         sets: N photographs.
-        encoded: float [Q, D], unit norm.
+        encoded: float [Q, D], unit norm; against region vectors, which end in their handicap, a one is put after it.
         relevant: bool [Q, N].
     """
+    handicap = sets.vectors.shape[1] - encoded.shape[1]
+    encoded = np.pad(encoded, ((0, 0), (0, handicap)), constant_values=1)
     return metrics.average_precisions(relevant, unscored_last(sets.scores(encoded).astype(float)))
 
 

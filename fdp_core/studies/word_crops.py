@@ -16,6 +16,7 @@ from fdp_core.datasets.types import Gallery, Photo, Queries
 from fdp_core.evaluation import report
 from fdp_core.regions import crops
 from fdp_core.regions.system import RegionSystem
+from fdp_core.regions.word_finder import MARGIN
 from fdp_core.retrieval.vectors import VectorSets
 
 
@@ -45,6 +46,7 @@ def evaluate(
         for n, word in enumerate(photo.words):
             if found := tokens(word, protocol):
                 quad = crops.upright_box(word.polygon) if len(word.polygon) != 4 else word.polygon
+                quad = crops.grow(quad, MARGIN, MARGIN)  # as the finder's are
                 cuts.append(system.cut(image, quad[None])[0])
                 words.append(Photo(f"{photo.id}#{n}", photo.path))
                 said.append(set(found))
@@ -68,5 +70,5 @@ class _Reader:
 
     def __init__(self, system: RegionSystem, cuts: np.ndarray) -> None:
         self.name, self.settings = f"{system.name}, word crops", system.settings
-        self.encode_queries = system.encode_queries
+        self.encode_queries = lambda texts: system.encode_queries(texts)[:, :-1]  # by cosine alone: no handicap
         self.encode_gallery = lambda gallery: VectorSets.of(system.encode_crops(cuts))

@@ -62,9 +62,15 @@ def test_training_goes_on_where_it_stopped(scene, tmp_path, monkeypatch) -> None
         "nothing": [pretrain_reader.patch(image, scene.polygons[2], "")],
     }
 
-    def run(name: str, steps: int) -> dict[str, torch.Tensor]:
+    def run(name: str, steps: int, start: str | None = None) -> dict[str, torch.Tensor]:
         asked = {"steps": steps, "lr": 1e-3, "batch": 8, "ema": 0.5, "known": 50, "seed": 0, "save": 1, "workers": 0}
-        asked |= {"every": 1, "minutes": None, "device": "cpu", "full_precision": True}
+        asked |= {
+            "start": start and tmp_path / start,
+            "every": 1,
+            "minutes": None,
+            "device": "cpu",
+            "full_precision": True,
+        }
         pretrain_reader.train(tmp_path / name, real, [scene], argparse.Namespace(**asked))
         return reader.load(backbones.load("mini"), tmp_path / name).clip.visual.state_dict()
 
@@ -74,3 +80,6 @@ def test_training_goes_on_where_it_stopped(scene, tmp_path, monkeypatch) -> None
     assert all(torch.allclose(two[name], one[name], atol=2e-4) for name in one)
     changed = {name for name in one if not torch.equal(one[name], start[name])}
     assert "attnpool.c_proj.weight" in changed and not any("running" in name for name in changed)
+    later = run("later.safetensors", 1, "two.safetensors")  # a new schedule from another reader's weights
+    apart = [sum(float((later[n] - some[n]).norm()) for n in changed) for some in (two, start)]
+    assert 0 < apart[0] < apart[1]

@@ -1,4 +1,4 @@
-"""Region options: what is refused, the frame without bars, and both networks against the plain trunk."""
+"""Region options: what is refused, the frame without bars, and the reader against the plain trunk."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fdp_core import backbones
-from fdp_core.regions import networks, settings, text_map
+from fdp_core.regions import networks, settings, word_finder
 from fdp_core.retrieval.fast_trunk import FastTrunk
 
 
@@ -18,15 +18,16 @@ from fdp_core.retrieval.fast_trunk import FastTrunk
     [
         ({"limit": 0}, "limit is 0; expected 1 or more"),
         ({"height": 30}, "height is 30; expected a positive multiple of 32"),
-        ({"map_size": 600}, "map_size is 600"),
-        ({"engine": "onnx"}, "engine is 'onnx'; expected one of torch, openvino"),
-        ({"precision": "int8"}, "precision is 'int8'; torch has float32, bfloat16"),
-        ({"engine": "openvino", "precision": "int4"}, "openvino has float32, bfloat16, int8"),
+        ({"sizes": (960, 600)}, r"sizes\[1\] is 600"),
+        ({"sizes": ()}, "sizes is empty"),
+        ({"min_score": 1.0}, "min_score is 1.0; expected a number between 0 and 1"),
+        ({"engine": "onnx"}, "engine is 'onnx'; expected one of auto, torch, openvino"),
+        ({"precision": "int8"}, "precision is 'int8'; expected one of auto, float32, bfloat16"),
     ],
 )
 def test_wrong_region_options_are_refused(wrong, told):
     with pytest.raises(ValueError, match=told):
-        settings.Glance(**wrong)
+        settings.RegionOptions(**wrong)
 
 
 @pytest.mark.parametrize(
@@ -48,24 +49,17 @@ def test_a_frame_has_no_bars_and_leads_back(height, width, size):
     np.testing.assert_allclose(scale * small.shape[1::-1], [width, height], rtol=1e-5)
 
 
-def test_both_networks_are_the_plain_trunk_on_stored_pixels():
+def test_the_reader_is_the_plain_trunk_on_stored_pixels():
     backbone = tiny.backbone()
-    torch.manual_seed(0)
-    some = text_map.TextMap((32, 64, 128, 256)[:3], hidden=8).eval()
     trunk = FastTrunk(backbone.clip)
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 64, 3), dtype=np.uint8)
-    pixels = backbone.normalise(images)
     with torch.inference_mode():
-        levels = backbones.run_levels(backbone.clip, pixels, 3)
-        found = networks.Finder(backbone, trunk, some).eval()(torch.from_numpy(images))
         read = networks.Reader(backbone, trunk, (32, 64)).eval()(torch.from_numpy(images))
+        pixels = backbone.normalise(images)
         expected = F.normalize(backbone.zero_shot(backbones.run_trunk(backbone.clip, pixels)), dim=-1)
-        torch.testing.assert_close(found, torch.sigmoid(some(levels)), atol=1e-4, rtol=0)
     torch.testing.assert_close(read, expected, atol=1e-4, rtol=0)
 
 
 def test_no_cut_gives_no_vector():
-    backbone = tiny.backbone()
-    some = text_map.TextMap((32, 64, 128), hidden=8)
-    engine = networks.TorchEngine(backbone, some, settings.Glance(height=32, width=64))
+    engine = networks.TorchEngine(word_finder.WordFinder(8, 8).eval(), tiny.backbone())
     assert engine.read(np.zeros((0, 32, 64, 3), np.uint8)).shape == (0, 32)

@@ -1,6 +1,7 @@
-"""The second glance: one system with several vectors a photograph, on a tiny backbone."""
+"""Region vectors: one system with several vectors a photograph, on a tiny backbone."""
 
 import dataclasses
+import importlib.util
 import warnings
 
 import numpy as np
@@ -14,8 +15,8 @@ from fdp_core.config import Config
 from fdp_core.datasets import images
 from fdp_core.evaluation.report import evaluate
 from fdp_core.model import FDP
-from fdp_core.regions import crops, networks, reader, text_map, word_finder
-from fdp_core.regions.settings import Glance
+from fdp_core.regions import crops, networks, openvino, reader, word_finder
+from fdp_core.regions.settings import RegionOptions
 from fdp_core.regions.system import RegionSystem
 from fdp_core.retrieval import geometry
 from fdp_core.retrieval.features import CorruptPhotographs
@@ -23,7 +24,6 @@ from fdp_core.retrieval.vectors import Embedder
 from fdp_core.words import english_words
 
 CONFIG = Config(image_size=128, localiser_hidden=8, shift="off", probe="off", prompts="none")
-WIDTHS = (32, 64, 128, 256)
 
 
 @pytest.fixture(scope="module")
@@ -33,27 +33,23 @@ def model():
     return made
 
 
-def some_map(model: FDP, bias: float) -> text_map.TextMap:
-    """Return random weights on normalised features; the bias decides how much of a photograph they take for text."""
+def some_finder(bias: float) -> word_finder.WordFinder:
+    """Return random weights; the bias decides how much of a photograph they take for text."""
     torch.manual_seed(0)
-    made = text_map.TextMap(WIDTHS, hidden=8)
-    torch.nn.init.normal_(made.last.weight, 0, 1)
-    torch.nn.init.constant_(made.last.bias, bias)
-    with torch.no_grad():
-        levels = backbones.run_levels(model.backbone.clip, torch.randn(4, 3, 128, 128))
-        for norm, x in zip(made.norms, levels):
-            norm.running_mean, norm.running_var = x.mean((0, 2, 3)), x.var((0, 2, 3))
+    made = word_finder.WordFinder(width=8, hidden=8)
+    torch.nn.init.normal_(made.last.weight, std=1.0)
+    torch.nn.init.constant_(made.last.bias[:1], bias)
     return made.eval()
 
 
 @pytest.fixture(scope="module")
-def finds(model):
-    return some_map(model, -2.0)
+def finds():
+    return some_finder(0.0)
 
 
 @pytest.fixture(scope="module")
-def blind(model):
-    return some_map(model, -99.0)
+def blind():
+    return some_finder(-99.0)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +60,9 @@ def photos(tmp_path_factory):
     return [np.asarray(images.open_image(path)) for path in paths]
 
 
-def system(model, some, **glance) -> RegionSystem:
-    chosen = Glance(**{"limit": 6, "height": 32, "width": 64, **glance})
-    return RegionSystem(model, chosen, some, progress=False)
+def system(model, some, **options) -> RegionSystem:
+    small = {"limit": 6, "height": 32, "width": 64, "sizes": (128,), "engine": "torch", "precision": "float32"}
+    return RegionSystem(model, RegionOptions(**{**small, **options}), some, progress=False)
 
 
 def encode(system: RegionSystem, photos: list[np.ndarray]) -> list[np.ndarray]:
@@ -82,39 +78,40 @@ def assert_same(found, expected, atol=1e-5):
 # --- photographs in memory
 
 
-def test_the_whole_stands_first_and_is_fdps_own_vector(model, finds, photos):
-    vectors = encode(system(model, finds, whole=True), photos)
-    squares = np.stack([geometry.fit_array(image, 128)[0] for image in photos])
-    whole = model.encode_images(squares).detach().numpy()
-    np.testing.assert_allclose(np.stack([rows[0] for rows in vectors]), whole, atol=1e-4)
-    for rows in vectors:
-        assert rows.shape[1] == 32 and rows.dtype == np.float32
-        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
-    assert max(map(len, vectors)) > 2, "the map of this test finds something"
-    assert max(map(len, vectors)) <= 1 + 6, "the limit"
-
-
-def test_regions_stand_in_the_order_of_their_scores(model, finds, photos):
+def test_a_row_is_a_regions_unit_vector_and_its_handicap_in_the_order_of_scores(model, finds, photos):
     """What encode_image gives is find, cut and encode_crops, one after the other."""
-    glance = system(model, finds)
+    regions, some = system(model, finds), 0
+    common = model.encode_queries(list(english_words()[: word_finder.COMMON])).detach().numpy()
     for image in photos:
-        quads, scores = glance.find(image)
-        assert len(quads) == len(scores) and (np.diff(scores) <= 0).all()
+        quads, scores = regions.find(image)
+        assert len(quads) == len(scores) <= 6 and (np.diff(scores) <= 0).all()
+        rows = regions.encode_image(image)
+        assert rows.dtype == np.float32 and rows.shape[1] == 33
         if len(quads):
-            expected = glance.encode_crops(glance.cut(image, quads))
-            np.testing.assert_allclose(glance.encode_image(image), expected, atol=1e-5)
+            some += len(quads)
+            units = regions.encode_crops(regions.cut(image, quads))
+            np.testing.assert_allclose(np.linalg.norm(units, axis=1), 1, atol=1e-5)
+            np.testing.assert_allclose(rows[:, :-1], units, atol=1e-5)
+            np.testing.assert_allclose(rows[:, -1], -word_finder.handicap(units, scores, common), atol=1e-4)
+            found = regions.encode_queries(["hotel", "open"]) @ rows.T
+            cosines = model.encode_queries(["hotel", "open"]).detach().numpy() @ units.T
+            np.testing.assert_allclose(found, cosines + rows[:, -1], atol=1e-4)
+    assert some > 5, "the finder of this test finds something"
 
 
 def test_regions_are_told_in_the_photographs_own_pixels(model, finds, photos, monkeypatch):
-    """A region in the middle of the map is in the middle of each photograph, whose longer side the map sees as 128."""
+    """A region in the middle of the frame is in the middle of each photograph, whose longer side the finder sees."""
 
-    def middle(plane, stride, *_):
-        x, y = np.array(plane.shape[::-1]) * stride / 2
-        return np.array([[[x - 4, y - 2], [x + 4, y - 2], [x + 4, y + 2], [x - 4, y + 2]]], np.float32), np.ones(1)
+    def middle(grids, *_):
+        y, x = np.array(grids[0].shape[1:]) * 8 / 2
+        return np.array([[x, y, 8, 4, 1, 0]], np.float32), np.ones(1, np.float32)
 
-    monkeypatch.setattr("fdp_core.regions.boxes.find", middle)
+    monkeypatch.setattr(word_finder, "candidates", middle)
+    monkeypatch.setattr(word_finder, "LONG", 9)
     for image in photos:
-        quads, _ = system(model, finds).find(image)
+        quads, _ = word_finder.find(
+            system(model, finds)._engine.find, image, RegionOptions(sizes=(128,)), margin=(0, 0)
+        )
         height, width = image.shape[:2]
         assert quads[0].mean(0) == pytest.approx((width / 2, height / 2), abs=1e-3)
         size = max(width, height) / 128
@@ -127,55 +124,50 @@ def test_encoding_twice_is_the_same(model, finds, photos):
     assert_same(encode(one, photos), encode(two, photos), atol=0)
 
 
-def test_without_the_whole_a_photograph_still_has_a_vector(model, finds, blind, photos):
-    with_whole = encode(system(model, finds, whole=True), photos)
-    without = encode(system(model, finds), photos)
-    assert_same(without, [rows[1:] if len(rows) > 1 else rows for rows in with_whole])
-    alone = encode(system(model, blind), photos)
-    assert_same(alone, [rows[:1] for rows in with_whole])
-
-
-def test_pooled_is_the_mean_direction(model, finds, photos):
+def test_pooled_is_the_mean_direction_without_a_handicap(model, finds, photos):
     for rows, one in zip(encode(system(model, finds), photos), encode(system(model, finds, pooled=True), photos)):
-        np.testing.assert_allclose(one, rows.mean(0, keepdims=True) / np.linalg.norm(rows.mean(0)), atol=1e-5)
+        units = rows[:, :-1]
+        np.testing.assert_allclose(one[:, :-1], units.mean(0, keepdims=True) / np.linalg.norm(units.mean(0)), atol=1e-5)
+        assert one[0, -1] == 0
 
 
-def test_a_map_that_finds_nothing_leaves_fdp(model, blind, photos):
-    glance = system(model, blind)
-    assert [len(rows) for rows in encode(glance, photos)] == [1] * 5
-    assert glance.cut(photos[0], np.zeros((0, 4, 2), np.float32)).shape == (0, 32, 64, 3)
+def test_a_finder_that_finds_nothing_leaves_fdps_own_vector(model, blind, photos):
+    regions = system(model, blind)
+    squares = np.stack([geometry.fit_array(image, 128)[0] for image in photos])
+    whole = model.encode_images(squares).detach().numpy()
+    for rows, expected in zip(encode(regions, photos), whole, strict=True):
+        assert rows.shape == (1, 33)
+        np.testing.assert_allclose(rows[0, :-1], expected, atol=1e-4)
+    assert regions.cut(photos[0], np.zeros((0, 4, 2), np.float32)).shape == (0, 32, 64, 3)
 
 
-@pytest.mark.parametrize("map_size", [64, 192])
-def test_the_map_may_see_another_size_than_the_head(model, finds, photos, map_size):
-    """The whole stays; the regions are others."""
-    plain, other = (encode(system(model, finds, map_size=size, whole=True), photos) for size in (None, map_size))
-    assert_same([rows[:1] for rows in other], [rows[:1] for rows in plain], atol=1e-4)
-    assert max(map(len, other)) > 1
-    assert any(one.shape != two.shape or not np.allclose(one, two) for one, two in zip(other, plain))
+def test_the_finder_may_see_several_sizes_and_turns(model, finds, photos):
+    counts = [
+        sum(map(len, encode(system(model, finds, limit=99, **some), photos))) for some in ({}, {"sizes": (64, 128)})
+    ]
+    assert counts[1] > counts[0]
+    turned = encode(system(model, finds, turns=True), photos)
+    assert any(not np.array_equal(one, two) for one, two in zip(turned, encode(system(model, finds), photos)))
 
 
-def test_cuts_have_the_asked_size_and_a_margin(model, finds):
+def test_cuts_have_the_asked_size(model, finds):
     image = np.zeros((60, 100, 3), np.uint8)
     image[20:40, 30:70] = 255
     box = np.array([[[30, 20], [70, 20], [70, 40], [30, 40]]], np.float32)
-    cut = system(model, finds, margin=0.0).cut(image, box)
+    cut = system(model, finds).cut(image, box)
     assert cut.shape == (1, 32, 64, 3) and cut.dtype == np.uint8
     assert (cut[0, 1:-1, 1:-1] == 255).all() and cut.min() > 100, "but for the soft edge, the box alone"
-    # 0.5 heights on every side: 40 x 60 pixels, of which the middle half and two thirds are white
-    cut = system(model, finds, margin=0.5, height=64, width=96).cut(image, box)[0]
-    assert (cut[20:44, 20:76] == 255).all() and (cut[:12] == 0).all() and (cut[:, -12:] == 0).all()
 
 
 def test_crops_are_encoded_as_clip_does_at_their_shape(model, finds):
     """At the native grid the crops' pool is CLIP's own; other shapes give unit vectors too."""
     rng = np.random.default_rng(0)
     square = rng.integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
-    glance = system(model, finds)
+    regions = system(model, finds)
     own = model.backbone.zero_shot(model.backbone.normalise(square))
-    np.testing.assert_allclose(glance.encode_crops(square), torch.nn.functional.normalize(own, dim=-1), atol=1e-4)
+    np.testing.assert_allclose(regions.encode_crops(square), torch.nn.functional.normalize(own, dim=-1), atol=1e-4)
     for shape in ((32, 32), (64, 192), (96, 32)):
-        vectors = glance.encode_crops(rng.integers(0, 256, (2, *shape, 3), dtype=np.uint8))
+        vectors = regions.encode_crops(rng.integers(0, 256, (2, *shape, 3), dtype=np.uint8))
         assert vectors.shape == (2, 32)
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
@@ -192,13 +184,13 @@ def test_bfloat16_encodes_nearly_the_same(model, finds):
 
 def test_a_gallery_becomes_sets_of_vectors(model, finds, tmp_path):
     shown = gallery(tmp_path)
-    glance = system(model, finds)
-    sets = glance.encode_gallery(shown)
+    regions = system(model, finds)
+    sets = regions.encode_gallery(shown)
     assert len(sets) == 5 and sets.readable.all() and not sets.single
-    expected = encode(glance, [np.asarray(images.open_image(p.path)) for p in shown.photos])
+    expected = encode(regions, [np.asarray(images.open_image(p.path)) for p in shown.photos])
     for i, rows in enumerate(expected):
         np.testing.assert_allclose(sets.vectors[sets.starts[i] : sets.starts[i + 1]], rows, atol=1e-5)
-    speed = glance.speed
+    speed = regions.speed
     assert (speed.photographs, speed.batch, speed.precision, speed.device) == (5, 1, "float32", "cpu")
     assert speed.fps > 0
 
@@ -216,12 +208,12 @@ def test_how_many_at_once_changes_no_vector(model, finds, tmp_path, workers):
 def test_a_corrupt_photograph_has_no_rows_and_is_named(model, finds, tmp_path):
     whole = system(model, finds).encode_gallery(gallery(tmp_path / "whole"))
     shown = gallery(tmp_path / "broken", corrupt=(1, 4))
-    glance = system(model, finds)
+    regions = system(model, finds)
     with pytest.warns(CorruptPhotographs, match="2 photograph.*\n  01.png: .*\n  04.png: ") as caught:
-        sets = glance.encode_gallery(shown)
+        sets = regions.encode_gallery(shown)
     assert str(tmp_path) not in str(caught[0].message), "no folder in a report"
     assert sets.readable.tolist() == [True, False, True, True, False]
-    assert glance.speed.photographs == 3
+    assert regions.speed.photographs == 3
     kept = whole.take(sets.readable)
     np.testing.assert_array_equal(kept.starts, sets.take(sets.readable).starts)
     np.testing.assert_allclose(kept.vectors, sets.vectors, atol=1e-5)
@@ -235,44 +227,53 @@ def test_a_gallery_of_corrupt_photographs_is_an_error(model, finds, tmp_path):
 
 def test_it_can_be_evaluated(model, finds, tmp_path):
     shown, asked = gallery(tmp_path, corrupt=(2,)), queries()
-    glance = system(model, finds)
-    assert isinstance(glance, Embedder)
+    regions = system(model, finds)
+    assert isinstance(regions, Embedder)
     with pytest.warns(CorruptPhotographs):
-        report = evaluate(glance, shown, asked)
+        report = evaluate(regions, shown, asked)
     assert report.system == "FDP + regions" and report.unreadable == ("02.png",)
     assert report.scores.shape == (5, 5) and 0 < report.mean_ap <= 1
     assert {"function", "content"} <= set(report.groups_from)
-    assert report.settings["glance"] == dataclasses.asdict(glance.options)
+    assert report.settings["regions"].items() >= dataclasses.asdict(regions.options).items()
     assert report.settings["weights_hash"] == model.backbone.weights_hash
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CorruptPhotographs)
-        sets = glance.encode_gallery(shown)
+        sets = regions.encode_gallery(shown)
     for i, text in enumerate(asked.texts):
-        cosines = sets.vectors @ glance.encode_queries([text])[0]
+        cosines = sets.vectors @ regions.encode_queries([text])[0]
         best = [cosines[a:b].max() if b > a else -9 for a, b in zip(sets.starts, sets.starts[1:])]
         np.testing.assert_allclose(report.scores[i][[0, 1, 3, 4]], np.delete(best, 2), atol=1e-5)
 
 
 def test_queries_are_the_models_own(model, finds):
     texts = ["office", "the", "office"] + [f"word{i}" for i in range(300)]
-    glance = system(model, finds)
-    encoded = glance.encode_queries(texts)
-    np.testing.assert_allclose(encoded, model.encode_queries(texts).detach().numpy(), atol=1e-5)
-    assert glance.assign_kinds(["the", "office"]).tolist() == [0, 1]
+    regions = system(model, finds)
+    encoded = regions.encode_queries(texts)
+    np.testing.assert_allclose(encoded[:, :-1], model.encode_queries(texts).detach().numpy(), atol=1e-5)
+    assert (encoded[:, -1] == 1).all()
+    assert regions.assign_kinds(["the", "office"]).tolist() == [0, 1]
 
 
-def test_its_hash_tells_model_map_and_glance_apart(model, finds, blind):
+def test_its_hash_tells_model_finder_reader_and_options_apart(model, finds, blind):
     plain = system(model, finds)
     assert len(plain.model_hash) == 64 and plain.settings["model_hash"] == plain.model_hash
     assert system(model, finds).model_hash == plain.model_hash
-    others = [system(model, blind), system(model, finds, margin=0.1), system(FDP(tiny.backbone(1), CONFIG), finds)]
-    assert len({plain.model_hash, *(other.model_hash for other in others)}) == 4
+    assert system(model, finds, precision="bfloat16").model_hash == plain.model_hash, "last digits alone"
+    others = [system(model, blind), system(model, finds, limit=5), system(FDP(tiny.backbone(1), CONFIG), finds)]
+    others.append(RegionSystem(model, plain.options, finds, tiny.backbone(2)))
+    assert len({plain.model_hash, *(other.model_hash for other in others)}) == 5
 
 
-def test_without_a_map_for_its_backbone_it_cannot_be_made(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(text_map, "SHIPPED", tmp_path / "none.safetensors")
-    with pytest.raises(text_map.TextMapMissing, match="pretrain_text_map"):
-        RegionSystem(model)
+@pytest.mark.parametrize("there", [True, False])
+def test_the_engine_is_openvino_where_it_is_and_torch_else(model, finds, there, monkeypatch):
+    if there and importlib.util.find_spec("openvino") is None:
+        pytest.skip("no wheel of openvino here")
+    monkeypatch.setattr(openvino, "installed", lambda: there)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        made = system(model, finds, engine="auto", precision="auto")
+    assert made.settings["engine"] == ("OpenVinoEngine, bfloat16" if there else "TorchEngine, float32")
+    assert [str(one.message)[:25] for one in told] == ([] if there else ["OpenVINO is not installed"])
 
 
 def test_the_model_stays_as_it_is(model, finds, photos):
@@ -281,50 +282,11 @@ def test_the_model_stays_as_it_is(model, finds, photos):
     assert weights.state_hash(model.state_dict()) == before
 
 
-# --- a word finder in place of the text map
+# --- the reader
 
 
-@pytest.fixture(scope="module")
-def finder():
-    torch.manual_seed(0)
-    made = word_finder.WordFinder(width=8, hidden=8)
-    torch.nn.init.normal_(made.last.weight, std=1.0)
-    torch.nn.init.constant_(made.last.bias[:1], 0.0)
-    return made.eval()
-
-
-def test_a_finder_gives_the_regions_and_each_a_handicap(model, finds, finder, photos):
-    found = RegionSystem(model, Glance(height=32, width=64), finds, progress=False, finder=finder)
-    plain = system(model, finds)
-    some = 0
-    for image in photos:
-        quads, scores = found.find(image)
-        expected = word_finder.find(finder, image, **word_finder.OPTIONS)
-        np.testing.assert_array_equal(quads, expected[0])
-        np.testing.assert_array_equal(scores, expected[1])
-        rows = found.encode_image(image)
-        assert rows.dtype == np.float32
-        if len(quads):
-            some += len(quads)
-            units = plain.encode_crops(plain.cut(image, quads))
-            np.testing.assert_allclose(rows[:, :-1], units, atol=1e-4)
-            common = plain.encode_queries(list(english_words()[: word_finder.COMMON]))
-            np.testing.assert_allclose(rows[:, -1], -word_finder.handicap(units, scores, common), atol=1e-4)
-            asked = found.encode_queries(["hotel", "open"]) @ rows.T
-            expected = plain.encode_queries(["hotel", "open"]) @ units.T + rows[:, -1]
-            np.testing.assert_allclose(asked, expected, atol=1e-4)
-    assert some > 5, "the finder of this test finds something"
-
-
-def test_a_finder_needs_no_text_map(model, finds, finder, photos, monkeypatch):
-    both = RegionSystem(model, Glance(height=32, width=64), finds, progress=False, finder=finder)
-    monkeypatch.setattr("fdp_core.regions.system.load", lambda *_: pytest.fail("the text map was loaded"))
-    alone = RegionSystem(model, Glance(height=32, width=64), progress=False, finder=finder)
-    assert_same(encode(alone, photos), encode(both, photos))
-
-
-def test_a_reader_encodes_the_cuts_and_the_backbone_stays(model, finder, photos, tmp_path):
-    backbone, glance = model.backbone, Glance(height=32, width=64)
+def test_a_reader_encodes_the_cuts_and_the_backbone_stays(model, finds, photos, tmp_path):
+    backbone = model.backbone
     state = {name: value.clone() for name, value in backbone.clip.visual.state_dict().items()}
     changed = {
         name: value + 0.1 * torch.randn(value.shape) if "conv3.weight" in name else value
@@ -335,8 +297,8 @@ def test_a_reader_encodes_the_cuts_and_the_backbone_stays(model, finder, photos,
         assert torch.equal(backbone.clip.visual.state_dict()[name], state[name])
         assert ("conv3.weight" in name) != torch.equal(value, state[name])
         assert (value.float() - changed[name].float()).abs().max() <= 0.1 * 5 / 2 / reader.LEVELS
-    plain = RegionSystem(model, glance, progress=False, finder=finder)
-    reads = RegionSystem(model, glance, progress=False, finder=finder, reader=other)
+    plain = system(model, finds)
+    reads = RegionSystem(model, plain.options, finds, other, progress=False)
     assert plain.model_hash != reads.model_hash and reads.settings["reader"] == other.weights_hash
     quads, _ = reads.find(photos[2])
     assert len(quads) and np.array_equal(quads, plain.find(photos[2])[0])
@@ -349,6 +311,12 @@ def test_a_reader_encodes_the_cuts_and_the_backbone_stays(model, finder, photos,
         reader.load(backbone, tmp_path / "r.safetensors")
 
 
+def test_the_reader_that_fits_is_minis_own_or_the_backbone_itself():
+    mini, other = backbones.load("mini"), tiny.backbone()
+    assert reader.fitting(other) is other
+    assert reader.fitting(mini).weights_hash == reader.load(mini).weights_hash != mini.weights_hash
+
+
 def test_the_shipped_reader_is_minis_and_reads_rendered_words_as_well():
     backbone = backbones.load("mini")
     other = reader.load(backbone)
@@ -359,18 +327,7 @@ def test_the_shipped_reader_is_minis_and_reads_rendered_words_as_well():
         cuts = crops.cut_all(np.asarray(images.open_image(photo.path)), [word.polygon for word in words], 32, 128)
         texts = torch.nn.functional.normalize(backbone.encode_text([word.text for word in words]), dim=-1)
         for read in (backbone, other):
-            seen = networks.TorchEngine(read, None, Glance()).read(cuts)
+            seen = networks.TorchEngine(word_finder.load(), read).read(cuts)
             right.append((seen @ texts.numpy().T).argmax(1) == np.arange(len(words)))
     mini, trained = (np.concatenate(right[i::2]).mean() for i in (0, 1))
     assert trained > 0.8 and trained > mini - 0.05
-
-
-def test_a_finder_has_a_name_and_a_hash_of_its_own(model, finds, finder, monkeypatch):
-    plain = RegionSystem(model, Glance(), finds)
-    found = RegionSystem(model, Glance(), finds, finder=finder)
-    assert (plain.name, found.name) == ("FDP + regions", "FDP + word finder")
-    assert RegionSystem(model, Glance(), finds, "mine", finder=finder).name == "mine"
-    assert found.settings["finder"]["limit"] == word_finder.LIMIT and "finder" not in plain.settings
-    monkeypatch.setitem(word_finder.OPTIONS, "limit", 7)
-    fewer = RegionSystem(model, Glance(), finds, finder=finder)
-    assert len({plain.model_hash, found.model_hash, fewer.model_hash}) == 3

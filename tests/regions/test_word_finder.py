@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import shapely
@@ -10,6 +12,7 @@ import torch
 from fdp_core import backbones, datasets
 from fdp_core.datasets.images import open_image
 from fdp_core.regions import word_finder
+from fdp_core.regions.settings import RegionOptions
 
 
 def box(x: float, y: float, length: float, height: float, turn: float = 0.0) -> np.ndarray:
@@ -110,13 +113,51 @@ def test_long_photographs_are_looked_at_in_parts_that_overlap(turned) -> None:
 
 
 def test_a_word_in_a_long_photograph_is_found_where_it_stands() -> None:
-    finder, (gallery, _) = word_finder.load(), datasets.load("mini")
+    look, (gallery, _) = functools.partial(word_finder.predict, word_finder.load()), datasets.load("mini")
     image = np.asarray(open_image(gallery.photos[0].path))
-    plain, _ = word_finder.find(finder, image)
+    plain, _ = word_finder.find(look, image)
     long = np.full((image.shape[0], 4 * image.shape[1], 3), 127, np.uint8)
     long[:, -image.shape[1] :] = image
-    found, _ = word_finder.find(finder, long, sizes=(3 * max(image.shape[:2]) // 32 * 32,))
+    found, _ = word_finder.find(look, long, RegionOptions(sizes=(3 * max(image.shape[:2]) // 32 * 32,)))
     assert len(plain) > 2 and found[:, :, 0].min() > 2.8 * image.shape[1]
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_rectangles_turn_back_with_their_photograph(turns) -> None:
+    """The same pixels, seen in the photograph as it is: corners of a turned picture's rectangle, one by one."""
+    height, width = 40, 70
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    places = np.rot90(np.stack([x, y], -1), turns)  # where each pixel of the turned photograph comes from
+    at = np.array([[10, 5], [20, 5], [20, 9], [10, 9]])  # corners of the rectangle, at pixels' middles
+    rectangle = box(15.5, 7.5, 10, 4)[None]
+    corners = word_finder.quads_of(word_finder.turn_back(rectangle, turns, (height, width, 3)))[0]
+    assert corners == pytest.approx(places[at[:, 1], at[:, 0]], abs=1e-4)
+
+
+def test_turned_photographs_are_found_with_turns() -> None:
+    look = functools.partial(word_finder.predict, word_finder.load())
+    gallery, _ = datasets.load("mini")
+    image = np.asarray(open_image(gallery.photos[0].path))
+    upright, sure = word_finder.find(look, image)
+    turned, surely = word_finder.find(look, np.rot90(image), RegionOptions(turns=True))
+    best = [
+        max(s for q, s in zip(turned, surely) if np.abs(q - back).max() < 8) for back in _turned(upright[:3], image)
+    ]
+    assert best == pytest.approx(sure[:3], abs=0.1)
+
+
+def _turned(quads: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Return corners in the photograph turned by 90 degrees, counter-clockwise."""
+    return np.stack([quads[..., 1], image.shape[1] - quads[..., 0]], -1)
+
+
+def test_suppressing_by_hand() -> None:
+    """Boxes on a line, each overlapping its neighbours by half."""
+    overlap = lambda i: np.where(abs(np.arange(4) - i) == 1, 0.5, np.arange(4) == i)  # noqa: E731
+    scores = np.array([0.5, 0.9, 0.8, 0.9], np.float32)
+    assert word_finder.suppress(scores, overlap, 9, 0.4) == [1, 3]
+    assert word_finder.suppress(scores, overlap, 9, 0.6) == [1, 3, 2, 0], "equal scores keep their order"
+    assert word_finder.suppress(scores, overlap, 1, 0.6) == [1]
 
 
 def test_first_layers_are_minis_own() -> None:
@@ -142,12 +183,12 @@ def test_files_come_back_and_damage_is_named(tmp_path) -> None:
 
 
 def test_the_shipped_finder_frames_words_of_rendered_photographs() -> None:
-    finder = word_finder.load()
+    look = functools.partial(word_finder.predict, word_finder.load())
     gallery, _ = datasets.load("mini")
     best = []
     for photo in gallery.photos[:4]:
-        quads, scores = word_finder.find(finder, np.asarray(open_image(photo.path)))
-        assert len(quads) == len(scores) <= word_finder.LIMIT and (np.diff(scores) <= 0).all()
+        quads, scores = word_finder.find(look, np.asarray(open_image(photo.path)))
+        assert len(quads) == len(scores) <= RegionOptions().limit and (np.diff(scores) <= 0).all()
         shapes = shapely.polygons(quads)
         for word in photo.words:
             mine = shapely.make_valid(shapely.polygons(word.polygon))

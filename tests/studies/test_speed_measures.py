@@ -89,13 +89,13 @@ def threads_for_processes(monkeypatch):
 
 def test_photographs_are_timed_beside_the_ocr_pipeline(threads_for_processes, tmp_path, monkeypatch):
     monkeypatch.setenv("FDP_RESULTS", str(tmp_path))
-    monkeypatch.setattr(speed_runs, "REGIONS", {speed_runs.FASTEST: speed_runs.Glance(height=64)})
+    monkeypatch.setattr(speed_runs, "REGIONS", {"FDP + regions": speed_runs.RegionOptions(sizes=(320,))})
     reader = SimpleNamespace(words=lambda gallery: None, forget=lambda: None, version="a reader")
     monkeypatch.setattr(speed_runs.systems, "ocr", lambda **options: reader)
     speed_runs.main(["photograph_speed", "--dataset", "mini", "--count", "1", "--rounds", "1", "--threads", "1"])
     (found,) = results.load_all().to_dict("records")
     assert found["system"] == "speed" and found["value"] > 0 and found["parameters"]["ocr"] == "a reader"
-    assert {f"{name}, ms" for name in ("FDP", speed_runs.FASTEST, *speed_runs.RIVALS)} <= found["values"].keys()
+    assert {f"{name}, ms" for name in ("FDP", "FDP + regions", *speed_runs.RIVALS)} <= found["values"].keys()
 
 
 def test_a_missing_ocr_pipeline_is_named(threads_for_processes, monkeypatch):
@@ -112,7 +112,7 @@ def test_wider_and_random_vectors(width, kind, tmp_path, monkeypatch):
     monkeypatch.setenv("FDP_RESULTS", str(tmp_path))
     speed_runs.main(["query_latency", *SMALL["query_latency"], "--width", str(width), "--kind", kind])
     (found,) = results.load_all().to_dict("records")
-    assert found["values"]["dimensions"] == (width or 256) and found["parameters"]["kind"] == kind
+    assert found["values"]["dimensions"] == (width or 257) and found["parameters"]["kind"] == kind
 
 
 def test_the_records_of_the_book_have_the_parameters_of_the_commands():

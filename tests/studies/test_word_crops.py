@@ -13,8 +13,8 @@ from fdp_core.datasets.protocol import WORD_PROTOCOL
 from fdp_core.datasets.types import box_polygon
 from fdp_core.evaluation import metrics
 from fdp_core.model import FDP
-from fdp_core.regions import crops, text_map
-from fdp_core.regions.settings import Glance
+from fdp_core.regions import crops, word_finder
+from fdp_core.regions.settings import RegionOptions
 from fdp_core.regions.system import RegionSystem
 from fdp_core.studies import word_crops
 
@@ -26,8 +26,8 @@ BENT = np.array([[10, 50], [50, 44], [90, 50], [90, 70], [50, 64], [10, 70]], np
 def system():
     model = FDP(tiny.backbone(), Config(image_size=64, localiser_hidden=8, shift="off", probe="off", prompts="none"))
     torch.manual_seed(0)
-    some = text_map.TextMap((32, 64, 128, 256), hidden=8).eval()
-    return RegionSystem(model, Glance(height=32, width=64, margin=0.1), some, progress=False)
+    options = RegionOptions(height=32, width=64, engine="torch", precision="float32")
+    return RegionSystem(model, options, word_finder.WordFinder(8, 8).eval(), progress=False)
 
 
 @pytest.fixture
@@ -109,8 +109,9 @@ def test_each_word_is_cut_by_its_own_polygon(system, gallery, asked, monkeypatch
     image = np.asarray(Image.open(gallery.photos[0].path))
     four, bent = gallery.photos[0].words[0].polygon, crops.upright_box(BENT)
     (cuts,) = seen
-    np.testing.assert_array_equal(cuts[0], crops.cut(image, crops.grow(four, (0.1, 0.1), (0.1, 0.1)), 32, 64))
-    np.testing.assert_array_equal(cuts[1], crops.cut(image, crops.grow(bent, (0.1, 0.1), (0.1, 0.1)), 32, 64))
+    for cut, quad in zip(cuts, (four, bent)):
+        around = crops.grow(quad, word_finder.MARGIN, word_finder.MARGIN)
+        np.testing.assert_array_equal(cut, crops.cut(image, around, 32, 64))
 
 
 def test_a_system_that_reads_everything_has_no_error(system, gallery, asked, monkeypatch):
@@ -118,7 +119,7 @@ def test_a_system_that_reads_everything_has_no_error(system, gallery, asked, mon
     words = ["open", "hotel", "open", "cafe", "open", "alone"]
     axis = {word: np.eye(32, dtype=np.float32)[i] for i, word in enumerate(sorted(set(words)))}
     monkeypatch.setattr(system, "encode_crops", lambda cuts: np.stack([axis[word] for word in words]))
-    monkeypatch.setattr(system, "encode_queries", lambda texts: np.stack([axis[text] for text in texts]))
+    monkeypatch.setattr(system, "encode_queries", lambda texts: np.stack([np.append(axis[text], 1) for text in texts]))
     report = word_crops.evaluate(system, gallery, asked, WORD_PROTOCOL)
     assert report.mean_ap == report.precision_at[1] == 1
     assert report.recall_at[1] == pytest.approx((1 / 3 + 1 + 1) / 3)
