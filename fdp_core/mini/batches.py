@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from fdp_core.mini import lexicon, scenery
+from fdp_core.mini import lexicon, scenery, training
 from fdp_core.mini.bank import Bank, BankScene
 from fdp_core.regions import crops
 
@@ -88,22 +88,18 @@ class Recipe:
     seed: int = 0
 
 
-class Batches(torch.utils.data.Dataset):
-    """Batch number i is made from (seed, i) and the bank alone, so a resumed run sees what an unbroken one sees."""
+class Batches(training.Steps):
+    """What the steps of a pre-training see, made from the recipe, the bank and the step's number alone."""
 
     def __init__(self, recipe: Recipe, bank: Bank):
-        self.recipe, self.bank = recipe, bank
+        self.recipe, self.bank, self.steps, self.seed = recipe, bank, recipe.steps, recipe.seed
 
-    def __len__(self) -> int:
-        return self.recipe.steps
-
-    def __getitem__(self, step: int) -> dict:
+    def make(self, rng: np.random.Generator, step: int) -> dict:
+        """Draw words, crops and scenes, as the curriculum has it at this step."""
         r = self.recipe
-        rng = np.random.default_rng([r.seed, step])
         if step < r.text_steps:
             said = [lexicon.sample_word(rng) for _ in range(r.batch_crops)]
             return words_and_texts(rng, r, said, ["none"] * len(said), [True] * len(said))
-        cv2.setNumThreads(1)
         size = r.crop_height, r.crop_width
         hard = min(1.0, 0.4 + (step - r.text_steps) / r.hard_steps)
         images, said, boards, is_word = [], [], [], []

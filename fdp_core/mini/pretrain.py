@@ -13,10 +13,8 @@ where it stopped, to the same result.
 
 from __future__ import annotations
 
-import argparse
+import copy
 import json
-import math
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,11 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fdp_core import backbones, losses, weights
-from fdp_core.files import atomic_write_bytes, atomic_write_text
-from fdp_core.mini import batches
+from fdp_core.files import atomic_write_bytes
+from fdp_core.mini import batches, training
 from fdp_core.mini.bank import Bank
 from fdp_core.mini.batches import Batches, Recipe
-from fdp_core.training.state import load_optimiser, read_state, write_state
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.27, 0.27, 0.27)
 MINI = {
@@ -163,151 +160,56 @@ def total(terms: dict[str, Tensor], recipe: Recipe, step: int) -> Tensor:
 def rate(recipe: Recipe, step: int) -> float:
     """Return the learning rate of a step: warm-up, then half a cosine; both anew for the late steps."""
     if step >= recipe.late_from:
-        done = step - recipe.late_from
-        left = math.cos(math.pi * done / (recipe.steps - recipe.late_from))
-        return recipe.late_lr * min(1.0, (done + 1) / 50) * 0.5 * (1 + left)
-    return recipe.lr * min(1.0, (step + 1) / recipe.warmup) * 0.5 * (1 + math.cos(math.pi * step / recipe.cosine))
+        return recipe.late_lr * training.cosine(step - recipe.late_from, recipe.steps - recipe.late_from, 50)
+    return recipe.lr * training.cosine(step, recipe.cosine, recipe.warmup)
 
 
+@training.interruptible()
 def train(
     out: Path, recipe: Recipe, bank: Bank, device: str, workers: int, stop_at: int | None = None, half: bool = True
 ) -> None:
     """Run or resume; writes ``state.pt``, ``log.jsonl`` and ``mini.safetensors`` (EMA, fp16) to ``out``."""
-    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     clip = weights.build_mini(MINI).to(device).to(memory_format=torch.channels_last)
     head = nn.Linear(MINI["embed_dim"], batches.SIZE).to(device)
     nn.init.constant_(head.bias, -3.0)  # few places hold a given letter
-    ema = {k: v.detach().clone().float() for k, v in clip.state_dict().items()}
+    ema = copy.deepcopy(clip)
     both = [*clip.parameters(), *head.parameters()]
     matrices, rest = [p for p in both if p.ndim >= 2], [p for p in both if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
-    first = _resume(out, recipe, clip, head, ema, optimiser)
-    if first >= min(recipe.steps, stop_at or recipe.steps):
-        return  # nothing is left to do: the files stay as they are
+    modules, told = {"model": clip, "head": head, "ema": ema}, {"recipe": asdict(recipe)}
+    run = training.Run(out / "state.pt", modules, optimiser, told, out / "log.jsonl")
     tokenizer = weights.CharTokenizer(MINI["text_cfg"]["context_length"])
-    data = torch.utils.data.Subset(Batches(recipe, bank), range(first, recipe.steps))
-    loader = torch.utils.data.DataLoader(
-        data, batch_size=None, num_workers=workers, prefetch_factor=8 if workers else None
-    )
-    seen, spent = _so_far(out / "log.jsonl", first)
-    began, step = time.time() - spent, first
-    try:
-        for step, batch in enumerate(loader, start=first):
-            clip.train()
-            if step >= recipe.still_from:
-                for layer in clip.visual.modules():
-                    if isinstance(layer, nn.BatchNorm2d):
-                        layer.eval()
-            for group in optimiser.param_groups:
-                group["lr"] = rate(recipe, step)
-            texts_learn = step < recipe.text_steps or step % recipe.text_every == 0
-            torch.manual_seed(recipe.seed + step)  # a resumed run draws the same unknown tokens
-            with_regions = step >= recipe.regions_from
-            terms = forward(clip, head, batch, tokenizer, device, texts_learn, half, with_regions)
-            optimiser.zero_grad(set_to_none=True)
-            total(terms, recipe, step).backward()
-            nn.utils.clip_grad_norm_(both, 1.0)
-            optimiser.step()
-            _average(ema, clip, min(recipe.ema, (step + 1) / (step + 10)))
-            seen += len(batch.get("crops", ()))
-            if step % 20 == 0:
-                line = {"step": step, "lr": rate(recipe, step), "words_seen": seen}
-                line |= {"seconds": round(time.time() - began, 1)}
-                line |= {"scale": round(float(clip.logit_scale.detach().exp()), 2)}
-                line |= {k: round(float(v.detach()), 4) for k, v in terms.items()}
-                with open(out / "log.jsonl", "a", encoding="utf-8") as log:
-                    log.write(json.dumps(line) + "\n")
-                print(line, flush=True)
-            if (step + 1) % 250 == 0:
-                _save(out, recipe, clip, head, ema, optimiser, step + 1)
-            if stop_at and step + 1 >= stop_at:
-                break
-        step += 1
-    except KeyboardInterrupt:
-        print("Interrupted: the last saved step is kept; run the same command to go on.")
-        return
-    _save(out, recipe, clip, head, ema, optimiser, step)
+    seen = run.log[-1]["words_seen"] if len(run.log) else 0
 
+    def save(step: int) -> None:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in ema.state_dict().items() if k != "attn_mask"}
+        state = {k: v.cpu().contiguous() for k, v in state.items()}
+        meta = {"config": json.dumps(MINI), "recipe": json.dumps(asdict(recipe)), "step": str(step)}
+        atomic_write_bytes(out / "mini.safetensors", safetensors.torch.save(state, meta))
 
-def _so_far(log: Path, first: int) -> tuple[int, float]:
-    """Return (words seen, seconds) at step ``first`` of a resumed run; later lines, of lost steps, are dropped."""
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    kept = [line for line in lines if json.loads(line)["step"] < first]
-    if len(kept) < len(lines):
-        atomic_write_text(log, "".join(line + "\n" for line in kept))
-    last = json.loads(kept[-1]) if kept else {"words_seen": 0, "seconds": 0.0}
-    return last["words_seen"], last["seconds"]
-
-
-@torch.no_grad()
-def _average(ema: dict[str, Tensor], clip: nn.Module, decay: float) -> None:
-    state = clip.state_dict()
-    names = [key for key, value in state.items() if value.dtype == torch.float32]
-    torch._foreach_lerp_([ema[key] for key in names], [state[key] for key in names], 1 - decay)
-    for key in state.keys() - set(names):
-        ema[key].copy_(state[key])
-
-
-def _save(
-    out: Path,
-    recipe: Recipe,
-    clip: nn.Module,
-    head: nn.Module,
-    ema: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
-    step: int,
-) -> None:
-    """Write the training state and the shippable weights, each in one piece or not at all."""
-    state = {"model": clip.state_dict(), "head": head.state_dict(), "ema": ema, "optimiser": optimiser.state_dict()}
-    write_state(out / "state.pt", state | {"recipe": asdict(recipe), "step": step})
-    half = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in ema.items()}
-    half = {k: v.cpu().contiguous() for k, v in half.items() if k != "attn_mask"}
-    meta = {"config": json.dumps(MINI), "recipe": json.dumps(asdict(recipe)), "step": str(step)}
-    atomic_write_bytes(out / "mini.safetensors", safetensors.torch.save(half, meta))
-
-
-def _resume(
-    out: Path,
-    recipe: Recipe,
-    clip: nn.Module,
-    head: nn.Module,
-    ema: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
-) -> int:
-    """Load the training state, where there is one; returns the step to go on from."""
-    path = out / "state.pt"
-    state = read_state(path)
-    if state is None:
-        return 0
-    if state["recipe"] != asdict(recipe):
-        raise ValueError(
-            f"{path} was made with another recipe: {state['recipe']}. Use another --out or the same options."
-        )
-    clip.load_state_dict(state["model"])
-    head.load_state_dict(state["head"])
-    load_optimiser(optimiser, state["optimiser"])
-    for key in ema:
-        ema[key].copy_(state["ema"][key])
-    return state["step"]
+    for step, batch in run.batches(Batches(recipe, bank), save, workers, every=250, last=stop_at):
+        clip.train()
+        if step >= recipe.still_from:
+            for layer in clip.visual.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
+        texts_learn = step < recipe.text_steps or step % recipe.text_every == 0
+        terms = forward(clip, head, batch, tokenizer, device, texts_learn, half, step >= recipe.regions_from)
+        seen, lr = seen + len(batch.get("crops", ())), rate(recipe, step)
+        shown = {"lr": lr, "words_seen": seen, "scale": clip.logit_scale.detach().exp()}
+        run.update(total(terms, recipe, step), lr, shown | terms, largest=1.0)
+        training.average(ema, clip, min(recipe.ema, (step + 1) / (step + 10)))
 
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an existing run is resumed")
-    parser.add_argument("--bank", type=Path, required=True, help="folder of the scenes, from fdp_core.mini.bank")
+    parser = training.options(__doc__, "folder of the run; an existing run is resumed", True, **asdict(Recipe()))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=1, help="processes that cut and damage")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's default")
     parser.add_argument("--full-precision", action="store_true", help="float32 in place of bfloat16 autocast")
     parser.add_argument("--stop-at", type=int, help="stop and save after this step; the learning rate follows --steps")
-    for name, value in asdict(Recipe()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    args = training.parse(parser)
     recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
     train(args.out, recipe, Bank(args.bank), args.device, args.workers, args.stop_at, not args.full_precision)
 

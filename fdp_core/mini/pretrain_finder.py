@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
-import json
 import os
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +26,10 @@ from torch import Tensor
 from fdp_core import backbones
 from fdp_core.datasets.formats.icdar import parse_words
 from fdp_core.datasets.images import open_image
-from fdp_core.mini import scenery
+from fdp_core.mini import scenery, training
 from fdp_core.mini.bank import Bank
 from fdp_core.regions import crops, word_finder
 from fdp_core.regions.word_finder import LARGEST, STRIDES, UNIT, WordFinder
-from fdp_core.training.state import load_optimiser, read_state, write_state
 
 LOWEST = 6.0  # pixels: lower words are not judged
 SIZES = ((0.0, 32.0), (24.0, 80.0), (60.0, np.inf))  # of the words that each grid finds, pixels; see size_of
@@ -217,19 +214,15 @@ def view(
     return out, targets(boxes, ignored, side)
 
 
-class Views(torch.utils.data.Dataset):
-    """Batch number i, made from (seed, i) and the examples alone."""
+class Views(training.Steps):
+    """Batches of views of the examples, and what the cells of the grids should say."""
 
     def __init__(self, sets: dict[str, list[Example]], steps: int, batch: int, side: int, seed: int):
         self.sets, self.steps, self.batch, self.side, self.seed = sets, steps, batch, side, seed
         self._kept: dict[tuple[str, int], np.ndarray] = {}
 
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        cv2.setNumThreads(1)
-        rng = np.random.default_rng([self.seed, step])
+    def make(self, rng: np.random.Generator, step: int) -> tuple[Tensor, Tensor]:
+        """Return views uint8 [B, side, side, 3] and their :func:`targets` [B, N, 7]."""
         names = [name for name in SHARES if name in self.sets]
         shares = np.array([SHARES[name] for name in names])
         made = []
@@ -248,7 +241,7 @@ class Views(torch.utils.data.Dataset):
         return self._kept[name, number]
 
 
-def loss(grids: list[Tensor], wanted: Tensor) -> tuple[Tensor, dict[str, float]]:
+def loss(grids: list[Tensor], wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Return what is wrong with the grids of a batch: a scalar, and its parts.
 
     The certainty of a word's middle cells is to equal the overlap of their rectangle with the word's, that of all
@@ -284,7 +277,7 @@ def loss(grids: list[Tensor], wanted: Tensor) -> tuple[Tensor, dict[str, float]]
         "direction": turned.sum() / count,
     }
     total = parts["certainty"] + 1.5 * parts["overlap"] + 4 * parts["direction"]
-    return total, {name: float(part.detach()) for name, part in parts.items()}
+    return total, parts
 
 
 def begin(seed: int) -> WordFinder:
@@ -311,78 +304,44 @@ def rate(step: int, steps: int, cool: float) -> float:
 def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace) -> None:
     """Train, or go on where ``out`` with its ``.state`` beside it stopped; both are written every ``save`` steps."""
     finder = begin(args.seed)
-    frozen = [finder.conv1, finder.conv2, finder.conv3, finder.layer1]
-    for module in frozen:
+    for module in (finder.conv1, finder.conv2, finder.conv3, finder.layer1):
         module.requires_grad_(False)
-    old = [p for layer in (finder.layer2, finder.layer3) for p in layer.parameters()]
-    known = {id(p) for p in old} | {id(p) for module in frozen for p in module.parameters()}
-    new = [p for p in finder.parameters() if id(p) not in known]
+    old = [*finder.layer2.parameters(), *finder.layer3.parameters()]
+    known = {id(p) for p in old}
+    new = [p for p in finder.parameters() if p.requires_grad and id(p) not in known]
     groups = [{"params": old, "share": 0.3}, {"params": new, "share": 1.0}]
     optimiser = torch.optim.AdamW(groups, lr=args.lr, weight_decay=0.02, fused=True)
     average = copy.deepcopy(finder)
-    state, first = out.with_suffix(".state"), 0
-    if kept := read_state(state):
-        finder.load_state_dict(kept["finder"])
-        average.load_state_dict(kept["average"])
-        load_optimiser(optimiser, kept["optimiser"])
-        first = kept["step"]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    facts = {"steps": args.steps, "lr": args.lr, "batch": args.batch, "side": args.side, "seed": args.seed}
+    run = training.Run(out.with_suffix(".state"), {"finder": finder, "average": average}, optimiser)
+    facts = {name: getattr(args, name) for name in ("steps", "lr", "batch", "side", "seed")}
     facts["seen"] = {name: len(members) for name, members in sets.items()}
-    data = torch.utils.data.Subset(Views(sets, args.steps, args.batch, args.side, args.seed), range(first, args.steps))
-    loader = torch.utils.data.DataLoader(
-        data, batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None
-    )
-    began, smooth = time.time(), None
-    for step, (images, wanted) in enumerate(loader, start=first):
-        for group in optimiser.param_groups:
-            group["lr"] = args.lr * group["share"] * rate(step, args.steps, args.cool)
+
+    def save(step: int) -> None:
+        word_finder.save(out, average, {**facts, "step": step})
+
+    data = Views(sets, args.steps, args.batch, args.side, args.seed)
+    for step, (images, wanted) in run.batches(data, save, args.workers, args.save):
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 x = finder.lower(images)
             grids = finder.upper(x)
         value, parts = loss(grids, wanted)
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(old + new, 5.0)
-        optimiser.step()
-        with torch.no_grad():
-            weight = min(0.998, (step + 1) / (step + 20))
-            torch._foreach_lerp_(list(average.parameters()), list(finder.parameters()), 1 - weight)
-        smooth = parts if smooth is None else {k: 0.98 * smooth[k] + 0.02 * parts[k] for k in parts}
-        if step % 20 == 0:
-            line = {"step": step, "seconds": round(time.time() - began, 1)}
-            print(json.dumps(line | {k: round(v, 4) for k, v in smooth.items()}), flush=True)
-        if (step + 1) % args.save == 0 or step + 1 == args.steps:
-            word_finder.save(out, average, {**facts, "step": step + 1})
-            kept = {"finder": finder.state_dict(), "average": average.state_dict(), "step": step + 1}
-            write_state(state, kept | {"optimiser": optimiser.state_dict()})
+        run.update(value, args.lr * rate(step, args.steps, args.cool), parts, largest=5.0, smooth=0.98)
+        training.average(average, finder, min(0.998, (step + 1) / (step + 20)))
 
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bank", type=Path, help="folder of rendered scenes, from fdp_core.mini.bank")
-    parser.add_argument("--out", type=Path, required=True, help="the file to write")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--batch", type=int, default=4)
+    parser = training.options(__doc__, "the file to write", False, steps=4000, lr=1e-3, batch=4, seed=0)
     parser.add_argument("--side", type=int, default=512, help="pixels of a view")
     parser.add_argument("--cool", type=float, default=0.4, help="share of the steps in which the rate falls")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=int, default=100, help="steps between saves")
-    parser.add_argument("--workers", type=int, default=1, help="processes that cut and damage")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's default")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    args = training.parse(parser)
     sets = examples(args.bank, Path(os.environ.get("FDP_DATA") or "data"))
     if not any(example.polygons for members in sets.values() for example in members):
         parser.error("no words to learn from: give --bank, or FDP_DATA with icdar2015_train or icdar2011_train in it")
-    try:
+    with training.interruptible():
         train(args.out, sets, args)
-    except KeyboardInterrupt:
-        print("Interrupted: the last saved step is kept; run the same command to go on.")
 
 
 if __name__ == "__main__":

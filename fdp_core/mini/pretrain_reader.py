@@ -17,10 +17,8 @@ import argparse
 import copy
 import functools
 import json
-import math
 import os
 import re
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,12 +29,11 @@ from torch import nn
 
 from fdp_core import backbones, losses
 from fdp_core.files import atomic_path
-from fdp_core.mini import batches, pretrain, pretrain_finder
+from fdp_core.mini import batches, pretrain, pretrain_finder, training
 from fdp_core.mini.batches import Recipe
 from fdp_core.mini.pretrain_finder import Example, rectangle
 from fdp_core.regions import crops, reader, word_finder
 from fdp_core.regions.settings import RegionOptions
-from fdp_core.training.state import load_optimiser, read_state, write_state
 from fdp_core.words import english_words
 
 LOOK = RegionOptions(limit=60, min_score=0.1)  # of the finder: more cuts a word than are kept for search
@@ -137,19 +134,15 @@ def gather(
     return grouped
 
 
-class Looks(torch.utils.data.Dataset):
-    """Batch number i, made from (seed, i), the patches and the scenes alone."""
+class Looks(training.Steps):
+    """Batches of cuts out of the patches and the scenes, and the texts they are held against."""
 
     def __init__(self, real: dict[str, list[Patch]], scenes: list[Example], steps: int, batch: int, seed: int):
         self.real, self.scenes, self.steps, self.batch, self.seed = real, scenes, steps, batch, seed
         self.recipe = Recipe(captions=0.0, negatives=0.6)
 
-    def __len__(self) -> int:
-        return self.steps
-
-    def __getitem__(self, step: int) -> dict:
-        cv2.setNumThreads(1)
-        rng = np.random.default_rng([self.seed, step])
+    def make(self, rng: np.random.Generator, step: int) -> dict:
+        """Return what :func:`fdp_core.mini.batches.words_and_texts` does, with ``crops`` and the words they say."""
         names = [name for name in SHARES if name in self.real or (name == "rendered" and self.scenes)]
         shares = np.array([SHARES[name] for name in names])
         counts = dict(zip(names, rng.multinomial(self.batch, shares / shares.sum())))
@@ -190,14 +183,9 @@ def look(rng: np.random.Generator, image: np.ndarray, quad: np.ndarray, hard: fl
     return crops.cut(image, (quad - quad.mean(0)) @ turned + quad.mean(0), *SIZE)
 
 
-def rate(step: int, steps: int) -> float:
-    """Return the share of the learning rate: up in 100 steps, then half a cosine down to zero."""
-    return min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
-
-
 def train(out: Path, real: dict[str, list[Patch]], scenes: list[Example], args: argparse.Namespace) -> None:
     """Train, or go on where ``out`` with its ``.state`` beside it stopped; both are written every ``save`` steps."""
-    began, backbone = time.time(), backbones.load("mini")
+    backbone = backbones.load("mini")
     begin = reader.load(backbone, args.start) if args.start else backbone
     clip = copy.deepcopy(begin.clip).to(args.device).to(memory_format=torch.channels_last).eval()
     weights = list(clip.visual.requires_grad_(True).parameters())
@@ -205,29 +193,22 @@ def train(out: Path, real: dict[str, list[Patch]], scenes: list[Example], args: 
     groups[0]["weight_decay"], groups[1]["weight_decay"] = 0.02, 0.0
     optimiser = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), fused=True)
     average = copy.deepcopy(clip.visual)
-    state, first = out.with_suffix(".state"), 0
-    if kept := read_state(state):
-        clip.visual.load_state_dict(kept["visual"])
-        average.load_state_dict(kept["average"])
-        load_optimiser(optimiser, kept["optimiser"])
-        first = kept["step"]
-    facts = {"steps": args.steps, "lr": args.lr, "batch": args.batch, "seed": args.seed}
-    facts |= {"known": args.known, "every": args.every}
+    run = training.Run(out.with_suffix(".state"), {"visual": clip.visual, "average": average}, optimiser)
+    facts = {name: getattr(args, name) for name in ("steps", "lr", "batch", "seed", "known", "every")}
     if args.start:
         facts["start"] = begin.weights_hash
     facts["cuts"] = {name: len(members) for name, members in real.items()} | {"rendered scenes": len(scenes)}
     known = english_words()[: args.known]
     places = {word: i for i, word in enumerate(known)}
     others = nn.functional.normalize(backbone.encode_text(known), dim=-1).to(args.device)
-    data = torch.utils.data.Subset(Looks(real, scenes, args.steps, args.batch, args.seed), range(first, args.steps))
-    loader = torch.utils.data.DataLoader(
-        data, batch_size=None, num_workers=args.workers, prefetch_factor=4 if args.workers else None
-    )
-    scale, smooth, half = backbone.logit_scale, None, not args.full_precision
-    for step, batch in enumerate(loader, start=first):
-        for group in optimiser.param_groups:
-            group["lr"] = args.lr * rate(step, args.steps)
-        torch.manual_seed(args.seed + step)
+    half = not args.full_precision
+
+    def save(step: int) -> None:
+        made = {name: value.cpu() for name, value in average.state_dict().items()}
+        reader.save(out, backbone, made, {**facts, "step": step})
+
+    data = Looks(real, scenes, args.steps, args.batch, args.seed)
+    for step, batch in run.batches(data, save, args.workers, args.save, minutes=args.minutes):
         with torch.no_grad():
             texts = torch.cat([pretrain.read(clip, batch, backbone.tokenizer, args.device, half), others])
         seen = pretrain.see(clip, batch["crops"].to(args.device), half)
@@ -237,64 +218,33 @@ def train(out: Path, real: dict[str, list[Patch]], scenes: list[Example], args: 
             if word in places:
                 own[row, len(texts) - len(known) + places[word]] = True
         own = own.to(args.device)
-        value = losses.contrastive(seen, texts, own, scale)
-        optimiser.zero_grad(set_to_none=True)
-        value.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimiser.step()
-        with torch.no_grad():
-            share = min(args.ema, (step + 1) / (step + 10))
-            torch._foreach_lerp_(list(average.parameters()), weights, 1 - share)
-            right = own.gather(1, (seen @ texts.T).argmax(1, keepdim=True))[: len(batch["said"]), 0].float().mean()
-        parts = {"loss": float(value.detach()), "right": float(right)}
-        smooth = parts if smooth is None else {k: 0.95 * smooth[k] + 0.05 * parts[k] for k in parts}
-        late = args.minutes and time.time() - began > 60 * args.minutes
-        if step % 20 == 0:
-            line = {"step": step, "seconds": round(time.time() - began, 1)}
-            print(json.dumps(line | {k: round(v, 4) for k, v in smooth.items()}), flush=True)
-        if (step + 1) % args.save == 0 or step + 1 == args.steps or late:
-            made = {name: value.cpu() for name, value in average.state_dict().items()}
-            reader.save(out, backbone, made, {**facts, "step": step + 1})
-            kept = {"visual": clip.visual.state_dict(), "average": average.state_dict(), "step": step + 1}
-            write_state(state, kept | {"optimiser": optimiser.state_dict()})
-        if late:
-            break
+        loss = losses.contrastive(seen, texts, own, backbone.logit_scale)
+        right = own.gather(1, (seen @ texts.T).argmax(1, keepdim=True))[: len(batch["said"]), 0].float().mean()
+        lr = args.lr * training.cosine(step, args.steps, 100)
+        run.update(loss, lr, {"loss": loss, "right": right}, largest=1.0, smooth=0.95)
+        training.average(average, clip.visual, min(args.ema, (step + 1) / (step + 10)))
 
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bank", type=Path, help="folder of rendered scenes, from fdp_core.mini.bank")
-    parser.add_argument("--out", type=Path, required=True, help="the file to write")
+    parser = training.options(__doc__, "the file to write", False, steps=2400, lr=4e-4, batch=192, seed=0, ema=0.995)
     parser.add_argument("--finder", type=Path, help="weights of the finder; default: those that come with mini")
     parser.add_argument("--start", type=Path, help="a reader to go on from with a new schedule; default: mini itself")
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--lr", type=float, default=4e-4)
-    parser.add_argument("--batch", type=int, default=192)
-    parser.add_argument("--ema", type=float, default=0.995)
     parser.add_argument("--known", type=int, default=20000, help="frequent words that every cut is held against")
     parser.add_argument("--every", type=int, default=1, help="the finder looks at every so many-th of icdar2015_train")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=int, default=100, help="steps between saves")
     parser.add_argument("--minutes", type=float, help="save and stop after so long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=1, help="processes that cut and damage")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's default")
     parser.add_argument("--full-precision", action="store_true", help="float32 in place of bfloat16 autocast")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    cv2.setNumThreads(1)  # a pool of threads does not survive the fork of the workers
+    args = training.parse(parser)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     sets = pretrain_finder.examples(args.bank, Path(os.environ.get("FDP_DATA") or "data"))
     every = {"icdar2015_train": args.every}
     real = gather(sets, word_finder.load(args.finder).to(args.device), args.out.with_suffix(".cuts.npz"), every)
     if not any(patch.text for members in real.values() for patch in members) and "rendered" not in sets:
         parser.error("no words to learn from: give --bank, or FDP_DATA with icdar2015_train or icdar2011_train in it")
-    try:
+    with training.interruptible():
         train(args.out, real, sets.get("rendered", []), args)
-    except KeyboardInterrupt:
-        print("Interrupted: the last saved step is kept; run the same command to go on.")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 from fdp_core import backbones, losses
 from fdp_core.mini import bank as bank_module
 from fdp_core.mini import batches as batches_module
-from fdp_core.mini import pretrain
+from fdp_core.mini import pretrain, training
 from fdp_core.mini.bank import Bank, BankRecipe, draw_shard
 from fdp_core.mini.batches import (
     SIZE,
@@ -30,6 +30,7 @@ from fdp_core.mini.batches import (
 )
 from fdp_core.mini.batches import look as batches_look
 from fdp_core.mini.renderer import Renderer
+from fdp_core.training.state import write_state
 from fdp_core.weights import CharTokenizer, build_mini
 
 FONT = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
@@ -482,10 +483,18 @@ def test_another_recipe_is_not_resumed(small_model, bank, tmp_path):
 
 
 def test_the_log_drops_steps_that_were_lost(tmp_path):
-    log = tmp_path / "log.jsonl"
+    log, state = tmp_path / "log.jsonl", tmp_path / "state.pt"
     lines = [json.dumps({"step": step, "words_seen": 10 * step, "seconds": step / 2}) for step in (0, 20, 40)]
+
+    def resumed(step: int, path: Path) -> list[tuple[int, float]]:
+        model = torch.nn.Linear(1, 1)
+        optimiser = torch.optim.AdamW(model.parameters())
+        kept = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+        write_state(state, kept)
+        return [(r["words_seen"], r["seconds"]) for r in training.Run(state, {"model": model}, optimiser, log=path).log]
+
     log.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    assert pretrain._so_far(log, 40) == (200, 10.0)
+    assert resumed(40, log)[-1] == (200, 10.0)
     assert log.read_text(encoding="utf-8").splitlines() == lines[:2]
-    assert pretrain._so_far(log, 0) == (0, 0.0) and log.read_text(encoding="utf-8") == ""
-    assert pretrain._so_far(tmp_path / "none", 5) == (0, 0.0)
+    assert resumed(0, log) == [] and log.read_text(encoding="utf-8") == ""
+    assert resumed(5, tmp_path / "none") == []

@@ -55,7 +55,9 @@ def test_patches_come_back_from_their_file(scene, tmp_path) -> None:
 
 
 def test_training_goes_on_where_it_stopped(scene, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(pretrain_reader, "rate", lambda *_: 1.0)  # it depends on how many steps were asked for
+    monkeypatch.setattr(
+        pretrain_reader.training, "cosine", lambda *_: 1.0
+    )  # it depends on how many steps were asked for
     image = scene.image()
     real = {
         "icdar2015_train": [pretrain_reader.patch(image, scene.polygons[0], "open")],

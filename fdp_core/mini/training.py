@@ -1,0 +1,195 @@
+"""What the trainings of this folder share: options, batches by number, the loop, and files to go on from."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fdp_core.training.state import History, load_optimiser, read_state, write_state
+
+LOG_EVERY = 20  # steps
+
+
+def options(doc: str, out: str, bank_required: bool, **defaults: float) -> argparse.ArgumentParser:
+    """Return a parser with the options of every training, and one for each of the named defaults."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help=out)
+    parser.add_argument(
+        "--bank", type=Path, required=bank_required, help="folder of rendered scenes, from fdp_core.mini.bank"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes that cut and damage")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: torch's default")
+    for name, value in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line and set the threads."""
+    args = parser.parse_args()
+    cv2.setNumThreads(1)  # a pool of threads does not survive the fork of the workers
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return args
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let an interrupt end a training, which goes on from its last save."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Interrupted: the last saved step is kept; run the same command to go on.")
+
+
+def cosine(step: int, steps: int, warmup: int) -> float:
+    """Return the share of a learning rate: up in ``warmup`` steps, and half a cosine down to zero at ``steps``."""
+    return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
+
+
+@torch.no_grad()
+def average(into: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move a running average of a model's weights towards them; what is no float32 is copied."""
+    kept, state = into.state_dict(), model.state_dict()
+    names = [name for name, value in state.items() if value.dtype == torch.float32]
+    torch._foreach_lerp_([kept[name] for name in names], [state[name] for name in names], 1 - decay)
+    for name in state.keys() - set(names):
+        kept[name].copy_(state[name])
+
+
+class Steps(torch.utils.data.Dataset):
+    """Batch number i, made from (seed, i) alone: a resumed run sees what an unbroken one sees."""
+
+    steps: int
+    seed: int
+
+    def make(self, rng: np.random.Generator, step: int) -> Any:
+        """Make the batch of a step; each training has its own."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Any:
+        cv2.setNumThreads(1)
+        return self.make(np.random.default_rng([self.seed, step]), step)
+
+
+class Run:
+    """A training that may stop at any step and goes on from its last save to the same result.
+
+    Args:
+        state: file of its state; where it is there the run is resumed.
+        modules: by name, all modules whose weights belong to the state.
+        optimiser: of the weights that learn.
+        told: plain values by name, which a resumed run must share.
+        log: file of the records that are printed, one JSON object a line; what it holds of lost steps is dropped.
+
+    Raises:
+        ValueError: the state is damaged, or was made with other values.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        modules: Mapping[str, nn.Module],
+        optimiser: torch.optim.Optimizer,
+        told: Mapping[str, Any] | None = None,
+        log: Path | None = None,
+    ) -> None:
+        self.state, self.modules, self.optimiser, self.told = state, modules, optimiser, dict(told or {})
+        self.first, self.values = 0, {}
+        if kept := read_state(state):
+            for name, value in self.told.items():
+                if kept.get(name) != value:
+                    why = f"{state} was made by another run, with another {name}: {kept.get(name)}."
+                    raise ValueError(f"{why} Use another --out or remove it, or give the same options.")
+            for name, module in modules.items():
+                module.load_state_dict(kept[name])
+            load_optimiser(optimiser, kept["optimiser"])
+            self.first = kept["step"]
+        self.log = History(log, keep=math.ceil(self.first / LOG_EVERY))
+
+    def batches(
+        self,
+        data: Steps,
+        save: Callable[[int], None],
+        workers: int = 1,
+        every: int = 100,
+        last: int | None = None,
+        minutes: float | None = None,
+    ) -> Iterator[tuple[int, Any]]:
+        """Give number and batch of each step that is left; the loop's body calls :meth:`update`.
+
+        Args:
+            data: the batches.
+            save: writes the weights that ship, after so many steps; called whenever the state is saved.
+            workers: processes that make batches.
+            every: steps between two saves; the last step is saved too.
+            last: stop and save after so many steps.
+            minutes: stop and save after so long.
+        """
+        last = min(len(data), last or len(data))
+        began, spent = time.time(), self.log[-1]["seconds"] if len(self.log) else 0.0
+        loader = torch.utils.data.DataLoader(
+            torch.utils.data.Subset(data, range(self.first, last)),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=6 if workers else None,
+        )
+        for step, batch in enumerate(loader, start=self.first):
+            torch.manual_seed(data.seed + step)
+            yield step, batch
+            seconds = time.time() - began
+            late = bool(minutes) and seconds > 60 * minutes
+            if step % LOG_EVERY == 0:
+                record = {"step": step, "seconds": round(spent + seconds, 1)}
+                self.log.append(record | {k: float(f"{float(v):.5g}") for k, v in self.values.items()})
+                print(json.dumps(self.log[-1]), flush=True)
+            if (step + 1) % every == 0 or step + 1 == last or late:
+                save(step + 1)
+                weights = {name: module.state_dict() for name, module in self.modules.items()}
+                state = weights | self.told | {"optimiser": self.optimiser.state_dict(), "step": step + 1}
+                write_state(self.state, state)
+            if late:
+                return
+
+    def update(
+        self,
+        loss: Tensor,
+        lr: float,
+        values: Mapping[str, float | Tensor],
+        largest: float = math.inf,
+        smooth: float = 0.0,
+    ) -> None:
+        """Take one step of the optimiser.
+
+        Args:
+            loss: a scalar.
+            lr: the learning rate; a group of the optimiser with a ``share`` gets so much of it.
+            values: what the log shows, scalars by name.
+            largest: norm to which the gradient is cut.
+            smooth: how much of the values shown before stays in those that are shown.
+        """
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr * group.get("share", 1.0)
+        if largest < math.inf:
+            nn.utils.clip_grad_norm_([p for group in self.optimiser.param_groups for p in group["params"]], largest)
+        self.optimiser.step()
+        fresh = {name: value.detach() if isinstance(value, Tensor) else value for name, value in values.items()}
+        self.values = {
+            name: smooth * self.values.get(name, value) + (1 - smooth) * value for name, value in fresh.items()
+        }
