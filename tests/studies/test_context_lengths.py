@@ -6,6 +6,7 @@ import json
 import os
 from types import SimpleNamespace
 
+import chapters
 import numpy as np
 import pytest
 import tiny
@@ -102,36 +103,26 @@ def test_one_prompt_has_no_two_lengths(trained):
 # the record
 
 
-@pytest.fixture
-def measured():
-    both, kinds = np.array([[0.2, 0.4, 0.9], [0.5, 0.6, 0.7]]), np.array([0, 1, 1])
-    asked = np.array([True, True, False])
-    long = contexts.rows(both, kinds, asked, "one vector", 4, 0)
-    return long + contexts.rows(both / 2, kinds, asked, "one vector", 0, 0)
+CELLS = chapters.functions("03", singles=np.array([True, True, False]))
+BOTH = np.array([[0.2, 0.4, 0.9], [0.5, 0.6, 0.7]])
 
 
-def test_rows_take_each_kind_behind_its_own_context(measured):
-    assert [(row["kind"], row["length"], row["mAP"]) for row in measured] == [
-        ("function", 4, pytest.approx(20)),
-        ("content", 4, pytest.approx(60)),
-        ("function", 0, pytest.approx(10)),
-        ("content", 0, pytest.approx(30)),
-    ]
+def test_each_kind_stands_behind_its_own_context():
+    found = CELLS.by_kind(BOTH, np.array([0, 1, 1]))
+    assert found == {"function": pytest.approx(20), "content": pytest.approx(60)}
+    assert list(CELLS.by_kind(BOTH, np.ones(3, int))) == ["content"]
 
 
-def test_a_record_survives_being_saved_and_read(measured, trained, tmp_path):
-    gallery = SimpleNamespace(name="mini", split="test", photos=[0] * 5, manifest_hash="")
-    queries = SimpleNamespace(protocol="listed", texts=TEXTS)
-    made = contexts.entry(measured, gallery, queries, trained, {"lengths": [0, 4]}, 1.0)
-    assert made["value"] == pytest.approx(30)
-    path = results.save(made, tmp_path)
+def test_a_record_survives_being_saved_and_read(trained, tmp_path):
+    keys = [("one vector", kind, length, 0) for length in (4, 0) for kind in ("function", "content")]
+    values = {CELLS.KEY.format(*key): value for key, value in zip(keys, (20.0, 60.0, 10.0, 30.0))}
+    rows = CELLS.read({"values": values})
+    assert CELLS.widest(rows) == 30
+    facts = {"set": "mini", "split": "test", "protocol": "listed", "parameters": {}, "value": 30.0}
+    path = results.save(results.measurement(CELLS.SYSTEM, CELLS.METRIC, values, trained, **facts), tmp_path)
     assert os.path.basename(path).startswith("mini_test_fdp-context-lengths_")
-    table = results.load_all(tmp_path)
-    found = table.iloc[0]
-    assert contexts.read(found) == contexts.read(json.loads(path.read_text()))
-    assert sorted(map(str, contexts.read(found))) == sorted(map(str, measured))
-
-
-def test_no_rows_make_no_record(trained):
-    with pytest.raises(ValueError, match="at least one length"):
-        contexts.entry([], None, None, trained, {}, 0.0)
+    found = CELLS.read(results.load_all(tmp_path).iloc[0])
+    assert found.equals(CELLS.read(json.loads(path.read_text()))) and found.sort_index(axis=1).equals(
+        rows.sort_index(axis=1)
+    )
+    assert [tuple(line)[:4] for line in found.to_numpy()] == keys
