@@ -79,10 +79,7 @@ def run_chapters(root: Path, stage: Path, profile: str | None = None, force: boo
         try:
             values = runner.profile_parameters(notebook, profile)
             ran = runner.run(root, notebook, stage / "notebooks" / notebook.name, values, force)
-            print(
-                f"{notebook.name}: {f'ran in {time.monotonic() - begin:.0f} s' if ran else 'unchanged'}",
-                flush=True,
-            )
+            print(f"{notebook.name}: {f'ran in {time.monotonic() - begin:.0f} s' if ran else 'unchanged'}", flush=True)
         except runner.ChapterFailed as error:
             failures.append(str(error))
             print(f"{notebook.name}: FAILED\n  {error}", flush=True)
@@ -145,10 +142,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         os.environ["FDP_RESULTS"] = str(records)  # read by the chapters' kernels
         failures = run_chapters(root, stage, options.profile, options.force or options.in_place)
         if failures:
-            print(
-                "\nNo book: these chapters failed.\n" + "\n".join(f"- {line}" for line in failures),
-                file=sys.stderr,
-            )
+            print("\nNo book: these chapters failed.\n" + "\n".join(f"- {line}" for line in failures), file=sys.stderr)
             return 1
         if options.in_place:
             store_outputs(root, stage)

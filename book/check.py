@@ -7,26 +7,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 # what makes a browser load something, as (element, attribute); links that a reader clicks are free to lead anywhere
-_LOADS = {
-    "script": "src",
-    "img": "src",
-    "iframe": "src",
-    "source": "src",
-    "video": "src",
-    "audio": "src",
-    "embed": "src",
-}
+_LOADS = dict.fromkeys(("script", "img", "iframe", "source", "video", "audio", "embed"), "src")
 _LOADS |= {"object": "data", "link": "href"}
-_PASSIVE = {
-    "canonical",
-    "author",
-    "license",
-    "search",
-    "index",
-    "next",
-    "prev",
-    "alternate",
-}  # rel= that loads nothing
+_PASSIVE = set("canonical author license search index next prev alternate".split())  # rel= that loads nothing
 _ELSEWHERE = re.compile(r"^(?:https?:)?//", re.IGNORECASE)
 
 

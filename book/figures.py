@@ -112,14 +112,7 @@ def overview():
         shift = 0.0 if label != "trained" else 0.8
         ax.add_patch(Rectangle((x, 0.08), 0.32, 0.22, fc=colour, ec=INK, lw=0.8))
         if label:
-            ax.text(
-                x + 0.42 + shift,
-                0.19,
-                "added by FDP" if shift else label,
-                fontsize=8.5,
-                color=INK,
-                va="center",
-            )
+            ax.text(x + 0.42 + shift, 0.19, "added by FDP" if shift else label, fontsize=8.5, color=INK, va="center")
     fig.subplots_adjust(0, 0, 1, 1)
     return fig
 
@@ -154,8 +147,7 @@ def main() -> None:
     figure.savefig(OUT, facecolor="white", metadata={"Date": None, "Creator": None})
     # matplotlib ends path lines with blanks, which git complains about
     OUT.write_text(
-        "\n".join(line.rstrip() for line in OUT.read_text(encoding="utf-8").splitlines()) + "\n",
-        encoding="utf-8",
+        "\n".join(line.rstrip() for line in OUT.read_text(encoding="utf-8").splitlines()) + "\n", encoding="utf-8"
     )
 
 

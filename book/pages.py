@@ -25,7 +25,7 @@ import jinja2
 import nbformat
 import pandas as pd
 
-from fdp_core.datasets.describe import overview, section
+from fdp_core.datasets.describe import render_readme
 from fdp_core.datasets.manifest import all_manifests
 from fdp_core.evaluation import results
 from fdp_core.studies import ablation_grid, paper
@@ -174,11 +174,6 @@ def title(name: str) -> str:
     return name
 
 
-def data_sections() -> str:
-    """Return the overview of all data sets and one section each, from the manifests."""
-    return "\n".join([overview(), *map(section, all_manifests())])
-
-
 def status_table(stage: Path) -> str:
     """Return when, where and in how long each executed chapter of the stage ran."""
     runs, places = [], []
@@ -249,7 +244,7 @@ def render(root: Path, stage: Path, records: Path) -> None:
     tables: dict[str, Callable[[], str]] = {
         "results": lambda: results_table(table, numbers),
         "status": lambda: status_table(stage),
-        "data": data_sections,
+        "data": lambda: render_readme(whole=False),
         "pretraining": lambda: pretraining_table(root / "book" / "results" / "mini_pretraining.jsonl"),
     }
 

@@ -269,7 +269,7 @@ def test_the_later_record_of_a_run_counts(book, tmp_path):
 def test_the_data_page_has_every_set(book):
     from fdp_core.datasets.manifest import all_manifests
 
-    text = book.pages.data_sections()
+    text = book.pages.render_readme(whole=False)
     for entry in all_manifests():
         assert entry.data["title"] in text and entry.data["licence"]["name"] in text
 

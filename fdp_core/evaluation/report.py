@@ -123,11 +123,7 @@ def kind_groups(kinds: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def evaluate(
-    system: Any,
-    gallery: Any,
-    queries: Any,
-    ks: tuple[int, ...] = (1, 5, 10),
-    kinds: np.ndarray | None = None,
+    system: Any, gallery: Any, queries: Any, ks: tuple[int, ...] = (1, 5, 10), kinds: np.ndarray | None = None
 ) -> Report:
     """Rank the whole gallery for every query and measure it.
 

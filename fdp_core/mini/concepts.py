@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import functools
-import io
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -84,15 +83,6 @@ def overlap_table() -> dict[str, tuple[int, list[str]]]:
     return rows
 
 
-def overlap_csv(rows: dict[str, tuple[int, list[str]]]) -> str:
-    """Return the rows of :func:`overlap_table` as the text of ``assets/concept_overlap.csv``."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["query_set", "queries", "overlap"])
-    writer.writerows([name, count, " ".join(found)] for name, (count, found) in rows.items())
-    return text.getvalue()
-
-
 @functools.lru_cache(maxsize=1024)
 def emoji(path: str, code_point: int) -> np.ndarray | None:
     """Return an emoji as float32 RGBA [h, w, 4] (colour 0..255, alpha 0..1), cropped; None where the font has none."""
@@ -126,7 +116,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.write:
         if absent:
             parser.error(f"{OVERLAP.name} is written from all query sets only; not there: {', '.join(absent)}.")
-        print(f"wrote {atomic_write_text(OVERLAP, overlap_csv(rows))}")
+        lines = [f"{name},{count},{' '.join(found)}\n" for name, (count, found) in rows.items()]
+        atomic_write_text(OVERLAP, "query_set,queries,overlap\n" + "".join(lines))
+        print(f"wrote {OVERLAP}")
 
 
 if __name__ == "__main__":

@@ -41,8 +41,7 @@ def find_fonts(folders: list[Path] | None = None) -> list[str]:
     """Return the paths of usable faces, sorted; two faces that draw the same shapes count once."""
     shapes: dict[str, str] = {}
     for folder in folders or font_folders():
-        paths = sorted(folder.rglob("*.[ot]tf")) if folder.is_dir() else []
-        for path in paths:
+        for path in sorted(folder.rglob("*.[ot]tf")):
             if any(word in path.name.lower() for word in _EXCLUDED):
                 continue
             shape = _shape(path)
@@ -53,20 +52,18 @@ def find_fonts(folders: list[Path] | None = None) -> list[str]:
 
 def find_icon_font(folders: list[Path] | None = None) -> str | None:
     """Return the path of Font Awesome 4 (Debian ``fonts-font-awesome``), or None."""
-    names = ("fontawesome-webfont.ttf", "FontAwesome.otf")
-    for folder in folders or [*font_folders(), Path("/usr/share/fonts-font-awesome")]:
-        for name in names:
-            for path in sorted(folder.rglob(name)) if folder.is_dir() else []:
-                return str(path)
-    return None
+    folders = folders or [*font_folders(), Path("/usr/share/fonts-font-awesome")]
+    return _first(folders, "fontawesome-webfont.ttf", "FontAwesome.otf")
 
 
 def find_emoji_font(folders: list[Path] | None = None) -> str | None:
     """Return the path of Noto Color Emoji (Debian ``fonts-noto-color-emoji``), or None."""
-    for folder in folders or font_folders():
-        for path in sorted(folder.rglob("NotoColorEmoji.ttf")) if folder.is_dir() else []:
-            return str(path)
-    return None
+    return _first(folders or font_folders(), "NotoColorEmoji.ttf")
+
+
+def _first(folders: list[Path], *names: str) -> str | None:
+    found = (path for folder in folders for name in names for path in sorted(folder.rglob(name)))
+    return str(path) if (path := next(found, None)) else None
 
 
 def _shape(path: Path) -> str | None:

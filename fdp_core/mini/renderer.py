@@ -76,7 +76,6 @@ class Renderer:
         size: int = 224,
         signs: tuple[int, int] = (6, 14),
         heights: tuple[float, float] = (8.0, 50.0),
-        next_word=None,
         picture_share: float = 0.15,
         hard: float = 1.0,
     ) -> Scene:
@@ -87,20 +86,18 @@ class Renderer:
             size: side of the square image, pixels.
             signs: least and greatest number of signs tried.
             heights: range of the letters' body height, pixels (log-uniform, small ones more often).
-            next_word: function () -> word; default: ``lexicon.sample_word``.
             picture_share: probability that a sign is a picture without its word.
             hard: 0 no camera damage, 1 the full range.
 
         Returns:
             The scene; words whose polygon leaves the image are dropped from the lists or marked invisible.
         """
-        next_word = next_word or (lambda: lexicon.sample_word(rng))
         canvas = self._background(rng, size)
         scene, taken = Scene(canvas), np.zeros((size, size), bool)
         for _ in range(int(rng.integers(signs[0], signs[1] + 1))):
             height = float(np.exp(rng.uniform(np.log(heights[0]), np.log(heights[1]))))
             picture = bool(self.icon_font or self.emoji_font) and rng.random() < picture_share
-            sign = self._sign(rng, height, next_word, picture, size)
+            sign = self._sign(rng, height, picture, size)
             for _attempt in range(12):
                 if self._place(rng, scene, taken, sign):
                     break
@@ -129,42 +126,9 @@ class Renderer:
         scene.image = scenery.camera(rng, scene.image, hard)
         return scene
 
-    def sheet(self, rng: np.random.Generator, size: int, next_word=None, hard: float = 1.0, cell: int = 32) -> Scene:
-        """Draw a sheet of word crops: rows one cell high, each word stretched into a box of whole cells.
-
-        The easiest lesson in reading: where a word begins and ends is known, as in crops of 32 x 128 pixels, and no
-        pixel is wasted. Short words get narrow boxes. Arguments and return as for ``scene``.
-        """
-        next_word = next_word or (lambda: lexicon.sample_word(rng))
-        scene = Scene(self._background(rng, size))
-        for top in range(0, size - cell + 1, cell):
-            left = 0
-            while left < size:
-                sign = self._write(rng, Sign(((next_word(),),), float(rng.uniform(16, 30))), size)
-                if sign is None:
-                    continue
-                rgb, alpha, ((text, quad),), _, board, _ = sign
-                aspect = np.ptp(quad[:, 0]) / max(np.ptp(quad[:, 1]), 1)
-                wide = int(np.clip(round(aspect * rng.uniform(0.6, 0.9)), 1, (size - left) // cell)) * cell
-                # the word's ink, plus a margin that differs from side to side, fills the box
-                low, high = quad.min(0), quad.max(0)
-                margin = (high - low) * [0.5 / max(aspect, 1), 0.5]
-                low, high = low - margin * rng.uniform(0.05, 0.5, 2), high + margin * rng.uniform(0.05, 0.5, 2)
-                scale = np.array([wide, cell]) / (high - low)
-                matrix = np.float32([[scale[0], 0, -low[0] * scale[0]], [0, scale[1], -low[1] * scale[1]]])
-                layer = cv2.warpAffine(np.dstack([rgb, alpha]), matrix, (wide, cell), flags=cv2.INTER_AREA)
-                box = scene.image[top : top + cell, left : left + wide].astype(np.float32)
-                mixed = box * (1 - layer[..., 3:]) + layer[..., :3] * layer[..., 3:]
-                scene.image[top : top + cell, left : left + wide] = np.clip(mixed, 0, 255).astype(np.uint8)
-                corners = [[left, top], [left + wide, top], [left + wide, top + cell], [left, top + cell]]
-                scene.words.append(SceneWord(text, np.array(corners, np.float32), board))
-                left += wide
-        scene.image = scenery.camera(rng, scene.image, hard)
-        return scene
-
     # -- flat signs ---------------------------------------------------------------------------------------------
 
-    def _sign(self, rng, height, next_word, picture, size):
+    def _sign(self, rng, height, picture, size):
         """Return a random flat sign; see ``_layout``."""
         draw = draw_size(height)
         font_path = self.fonts[int(rng.integers(len(self.fonts)))]
@@ -182,7 +146,7 @@ class Renderer:
             for _line in range(int(rng.choice([1, 2, 3], p=[0.66, 0.24, 0.10]))):
                 line = []
                 for _word in range(int(rng.choice([1, 2, 3], p=[0.6, 0.28, 0.12]))):
-                    text = cased(rng, next_word(), int(case))
+                    text = cased(rng, lexicon.sample_word(rng), int(case))
                     glyphs = mask(font_path, font_px, text, spacing=spacing)
                     if glyphs is None:
                         continue

@@ -90,10 +90,7 @@ class TrainingSet:
 
 
 def build(
-    galleries: Sequence[Any],
-    stores: Sequence[TrunkFeatures],
-    config: Config,
-    dictionary: Collection[str] | None = None,
+    galleries: Sequence[Any], stores: Sequence[TrunkFeatures], config: Config, dictionary: Collection[str] | None = None
 ) -> TrainingSet:
     """Collect the samples and draw the target maps.
 
@@ -138,13 +135,7 @@ def build(
             "and more characters, legible, in the dictionary). Does the set annotate its words?"
         )
     return TrainingSet(
-        tuple(stores),
-        tuple(rows),
-        tuple(ids),
-        tuple(contents),
-        tuple(samples),
-        np.stack(targets),
-        np.stack(ignored),
+        tuple(stores), tuple(rows), tuple(ids), tuple(contents), tuple(samples), np.stack(targets), np.stack(ignored)
     )
 
 

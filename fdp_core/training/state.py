@@ -159,12 +159,7 @@ class Run:
             "config": self.config.to_json(),
             "data": self.data_hash,
             "backbone": self.model.backbone.weights_hash,
-            "counters": {
-                "epoch": self.epoch,
-                "position": self.position,
-                "step": self.step,
-                "log": len(self.history),
-            },
+            "counters": {"epoch": self.epoch, "position": self.position, "step": self.step, "log": len(self.history)},
             "sums": self.sums,
             "best": {"score": self.best_score, "weights": self.best_weights},
             "generators": self.generators,

@@ -68,13 +68,6 @@ def test_a_picture_without_an_icon_font_is_a_clear_error(renderer):
         renderer.compose(np.random.default_rng(0), 320, [Sign(picture="coffee")])
 
 
-def test_a_sheet_fills_the_image_with_boxes_of_whole_cells(renderer):
-    scene = renderer.sheet(np.random.default_rng(0), 224)
-    assert scene.image.shape == (224, 224, 3)
-    assert all((w.polygon % 32 == 0).all() for w in scene.words)
-    assert sum(np.ptp(w.polygon[:, 0]) * np.ptp(w.polygon[:, 1]) for w in scene.words) == 224 * 224
-
-
 @given(st.integers(0, 2**32 - 1), st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1, max_size=12))
 def test_a_misspelling_is_at_most_a_swap_away(seed, word):
     changed = lexicon.mutate(np.random.default_rng(seed), word)

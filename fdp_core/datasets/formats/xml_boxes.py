@@ -5,8 +5,12 @@ Pascal VOC, which SynthText-90k uses: ``object/{name,bndbox/{xmin,ymin,xmax,ymax
 from __future__ import annotations
 
 from pathlib import Path
-from xml.etree.ElementTree import Element
-from xml.parsers import expat
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.etree.ElementTree import ParseError as XMLError
+from xml.parsers.expat import errors
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser
 
 from fdp_core.datasets.formats.icdar import DONT_CARE, parse_folders
 from fdp_core.datasets.readers import first_there
@@ -18,35 +22,23 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")  # of Pascal VOC's boxes
 
 def read_xml(path: Path) -> tuple[Element, dict[Element, int]]:
     """Read an XML file without entities into a tree, with the line on which each element starts."""
-    parser = expat.ParserCreate()
-    parser.buffer_text = True
-    root: list[Element] = []
-    stack: list[Element] = []
     lines: dict[Element, int] = {}
 
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        element = Element(tag, attributes)
-        lines[element] = parser.CurrentLineNumber
-        (stack[-1] if stack else root).append(element)
-        stack.append(element)
+    class Builder(TreeBuilder):
+        def start(self, tag: str, attributes: dict[str, str]) -> Element:
+            element = super().start(tag, attributes)
+            lines[element] = parser.parser.CurrentLineNumber
+            return element
 
-    def text(data: str) -> None:
-        # Text after a child is only layout in this format and is left out.
-        if stack and len(stack[-1]) == 0:
-            stack[-1].text = (stack[-1].text or "") + data
-
-    def entity(*_: object) -> None:
-        raise ParseError(path, parser.CurrentLineNumber, "entity declarations are not part of this format")
-
-    parser.StartElementHandler = start
-    parser.EndElementHandler = lambda tag: stack.pop()
-    parser.CharacterDataHandler = text
-    parser.EntityDeclHandler = entity
+    parser = DefusedXMLParser(target=Builder())
     try:
-        parser.Parse(path.read_bytes(), True)
-    except expat.ExpatError as error:
-        raise ParseError(path, error.lineno, f"not well-formed XML: {expat.errors.messages[error.code]}") from None
-    return root[0], lines
+        parser.feed(path.read_bytes())
+        return parser.close(), lines
+    except DefusedXmlException:
+        problem = "entity declarations are not part of this format"
+        raise ParseError(path, parser.parser.CurrentLineNumber, problem) from None
+    except XMLError as error:
+        raise ParseError(path, error.position[0], f"not well-formed XML: {errors.messages[error.code]}") from None
 
 
 def parse_file(path: Path, images: Path) -> Parsed:
