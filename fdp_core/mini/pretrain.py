@@ -178,8 +178,8 @@ def train(
     matrices, rest = [p for p in both if p.ndim >= 2], [p for p in both if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
-    modules, told = {"model": clip, "head": head, "ema": ema}, {"recipe": asdict(recipe)}
-    run = training.Run(out / "state.pt", modules, optimiser, told, out / "log.jsonl")
+    modules = {"model": clip, "head": head, "ema": ema}
+    run = training.Run(out / "state.pt", modules, optimiser, asdict(recipe), out / "log.jsonl")
     tokenizer = weights.CharTokenizer(MINI["text_cfg"]["context_length"])
     seen = run.log[-1]["words_seen"] if len(run.log) else 0
 

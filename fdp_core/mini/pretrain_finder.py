@@ -13,7 +13,6 @@ import argparse
 import copy
 import csv
 import os
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from torch import Tensor
 from fdp_core import backbones
 from fdp_core.datasets.formats.icdar import parse_words
 from fdp_core.datasets.images import open_image
+from fdp_core.datasets.types import Word, box_polygon
 from fdp_core.mini import scenery, training
 from fdp_core.mini.bank import Bank
 from fdp_core.regions import crops, word_finder
@@ -41,15 +41,10 @@ SCALES = {"icdar2015_train": (0.5, 2.4), "icdar2011_train": (0.3, 1.4), "rendere
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A photograph or scene: ``picture`` is a path or JPEG bytes; polygons [P, 2] in pixels; judged: is it a word?
-
-    ``texts`` says what is written in each, where that is known.
-    """
+    """A photograph or scene: ``picture`` is a path or JPEG bytes; of its words the ``ignore``d ones are not judged."""
 
     picture: Path | np.ndarray
-    polygons: list[np.ndarray]
-    judged: list[bool]
-    texts: tuple[str, ...] = ()
+    words: tuple[Word, ...]
 
     def image(self) -> np.ndarray:
         """Return uint8 [h, w, 3]."""
@@ -60,35 +55,26 @@ class Example:
 
 def icdar2015(folder: Path) -> list[Example]:
     """Read ICDAR 2015's own training set in the order of its numbers; unreadable words are not judged."""
-    found = []
-    for path in sorted((folder / "train_images").iterdir(), key=lambda p: int(p.stem.removeprefix("img_"))):
-        words = parse_words(folder / "train_gts" / f"gt_{path.stem}.txt")
-        texts = tuple(w.text for w in words)
-        found.append(Example(path, [w.polygon for w in words], [not w.ignore for w in words], texts))
-    return found
+    paths = sorted((folder / "train_images").iterdir(), key=lambda p: int(p.stem.removeprefix("img_")))
+    return [Example(path, parse_words(folder / "train_gts" / f"gt_{path.stem}.txt")) for path in paths]
 
 
 def icdar2011(folder: Path) -> list[Example]:
     """Read ICDAR 2011's training set, ``boxes.csv`` (file, x0, y0, x1, y1, text): every word has an upright box."""
-    rows: OrderedDict[str, list[tuple[np.ndarray, str]]] = OrderedDict()
+    words: dict[str, list[Word]] = {}
     with open(folder / "boxes.csv", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            corners = np.array([float(row[name]) for name in ("x0", "y0", "x1", "y1")], np.float32).reshape(2, 2)
-            rows.setdefault(row["file"], []).append((crops.upright_box(corners), row["text"]))
-    found = []
-    for name in sorted(rows, key=lambda name: int(Path(name).stem)):
-        polygons, texts = zip(*rows[name])
-        found.append(Example(folder / name, list(polygons), [True] * len(polygons), texts))
-    return found
+            x0, y0, x1, y1 = (float(row[name]) for name in ("x0", "y0", "x1", "y1"))
+            words.setdefault(row["file"], []).append(Word(row["text"], box_polygon(x0, y0, x1 - x0, y1 - y0)))
+    return [Example(folder / name, tuple(words[name])) for name in sorted(words, key=lambda n: int(Path(n).stem))]
 
 
 def rendered(bank: Bank) -> list[Example]:
     """Turn the scenes of a bank into examples; words that the frame cuts off are not judged."""
     found = []
     for scene in bank.scenes:
-        words = [i for i, kind in enumerate(scene.is_word) if kind]
-        texts = tuple(scene.texts[i] for i in words)
-        found.append(Example(scene.jpeg, [scene.polygons[i] for i in words], [scene.visible[i] for i in words], texts))
+        things = zip(scene.texts, scene.polygons, scene.visible, scene.is_word)
+        found.append(Example(scene.jpeg, tuple(Word(t, p, ignore=not seen) for t, p, seen, word in things if word)))
     return found
 
 
@@ -100,7 +86,7 @@ def examples(bank: Path | None, data: Path) -> dict[str, list[Example]]:
             sets[name] = read(data / name)[: -HELD_OUT[name]]
     if (data / "bsds500").is_dir():
         paths = sorted(p for p in (data / "bsds500").rglob("*") if p.suffix.lower() in {".jpg", ".png"})
-        sets["bsds500"] = [Example(path, [], []) for path in paths]
+        sets["bsds500"] = [Example(path, ()) for path in paths]
     if bank:
         sets["rendered"] = rendered(Bank(bank))
     return sets
@@ -185,7 +171,7 @@ def view(
     turn = np.deg2rad(rng.uniform(-15, 15) if rng.random() < 0.5 else rng.normal(0, 2))
     stretch = np.exp(rng.normal(0, 0.1)) * (scale / before), np.exp(rng.normal(0, 0.1)) * (scale / before)
     matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ np.diag(stretch)
-    judged = [p for p, j in zip(example.polygons, example.judged) if j]
+    judged = [word.polygon for word in example.words if not word.ignore]
     if judged and rng.random() < 0.8:  # look at a word
         eye = judged[int(rng.integers(len(judged)))].mean(0) * before
         goal = rng.uniform(0.15, 0.85, 2) * side
@@ -203,13 +189,13 @@ def view(
     if rng.random() < 0.15:
         out = np.ascontiguousarray(out[..., rng.permutation(3)])
     boxes, ignored = [], []
-    for polygon, fine in zip(example.polygons, example.judged):
-        moved = (polygon * before) @ matrix.T + shift
+    for word in example.words:
+        moved = (word.polygon * before) @ matrix.T + shift
         if (moved.max(0) < 0).any() or (moved.min(0) > side).any():
             continue
         box = rectangle(moved)
         cut_off = np.prod(np.ptp(np.clip(moved, 0, side), axis=0)) < 0.9 * np.prod(np.ptp(moved, axis=0))
-        fine = fine and not cut_off and min(box[2], box[3]) >= LOWEST
+        fine = not word.ignore and not cut_off and min(box[2], box[3]) >= LOWEST
         (boxes if fine else ignored).append(box)
     return out, targets(boxes, ignored, side)
 
@@ -338,7 +324,7 @@ def main() -> None:
     parser.add_argument("--save", type=int, default=100, help="steps between saves")
     args = training.parse(parser)
     sets = examples(args.bank, Path(os.environ.get("FDP_DATA") or "data"))
-    if not any(example.polygons for members in sets.values() for example in members):
+    if not any(example.words for members in sets.values() for example in members):
         parser.error("no words to learn from: give --bank, or FDP_DATA with icdar2015_train or icdar2011_train in it")
     with training.interruptible():
         train(args.out, sets, args)

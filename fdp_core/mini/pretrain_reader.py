@@ -82,11 +82,10 @@ def patches(finder: word_finder.WordFinder | None, example: Example, bfloat16: b
     if finder is not None:
         look = functools.partial(word_finder.predict, finder, bfloat16=bfloat16)
         quads, _ = word_finder.find(look, image, LOOK, same=SAME, margin=(0.0, 0.0))
-    texts = [said(text) if fine else "" for text, fine in zip(example.texts, example.judged)]
-    found = [
-        patch(image, q, t) for q, t in zip(example.polygons, texts) if t and len(q) == 4 and np.ptp(q, 0).min() > 5
-    ]
-    true, clutter = np.array([rectangle(p) for p in example.polygons], np.float32).reshape(-1, 6), 0
+    texts = ["" if word.ignore else said(word.text) for word in example.words]
+    own = [(word.polygon, text) for word, text in zip(example.words, texts) if text and len(word.polygon) == 4]
+    found = [patch(image, quad, text) for quad, text in own if np.ptp(quad, 0).min() > 5]
+    true, clutter = np.array([rectangle(w.polygon) for w in example.words], np.float32).reshape(-1, 6), 0
     for quad in quads:
         if np.ptp(quad, 0).min() < 5:
             continue
@@ -150,16 +149,11 @@ class Looks(training.Steps):
         while len(words) < counts.get("rendered", 0):
             scene = self.scenes[int(rng.integers(len(self.scenes)))]
             picture = scene.image()
-            for quad, text, fine in zip(scene.polygons, scene.texts, scene.judged):
-                text = text.lower()
-                if (
-                    len(words) < counts["rendered"]
-                    and fine
-                    and np.ptp(quad, 0).min() >= batches.LOWEST
-                    and len(text) <= 24
-                ):
-                    images.append(look(rng, picture, quad, 0.9))
-                    words.append(text)
+            for word in scene.words:
+                high = np.ptp(word.polygon, 0).min() >= batches.LOWEST
+                if len(words) < counts["rendered"] and not word.ignore and high and len(word.text) <= 24:
+                    images.append(look(rng, picture, word.polygon, 0.9))
+                    words.append(word.text.lower())
         for name in [name for name in names if name not in ("rendered", "nothing")] + ["nothing"]:
             for _ in range(counts.get(name, 0)):
                 image, quad, text = self.real[name][int(rng.integers(len(self.real[name])))]

@@ -93,7 +93,7 @@ class Run:
         state: file of its state; where it is there the run is resumed.
         modules: by name, all modules whose weights belong to the state.
         optimiser: of the weights that learn.
-        told: plain values by name, which a resumed run must share.
+        recipe: plain values by name, which a resumed run must share; None where more steps may be asked for.
         log: file of the records that are printed, one JSON object a line; what it holds of lost steps is dropped.
 
     Raises:
@@ -105,16 +105,15 @@ class Run:
         state: Path,
         modules: Mapping[str, nn.Module],
         optimiser: torch.optim.Optimizer,
-        told: Mapping[str, Any] | None = None,
+        recipe: dict[str, Any] | None = None,
         log: Path | None = None,
     ) -> None:
-        self.state, self.modules, self.optimiser, self.told = state, modules, optimiser, dict(told or {})
+        self.state, self.modules, self.optimiser, self.recipe = state, modules, optimiser, recipe
         self.first, self.values = 0, {}
         if kept := read_state(state):
-            for name, value in self.told.items():
-                if kept.get(name) != value:
-                    why = f"{state} was made by another run, with another {name}: {kept.get(name)}."
-                    raise ValueError(f"{why} Use another --out or remove it, or give the same options.")
+            if kept.get("recipe") != recipe:
+                told = f"{state} was made with another recipe: {kept.get('recipe')}."
+                raise ValueError(f"{told} Use another --out or the same options.")
             for name, module in modules.items():
                 module.load_state_dict(kept[name])
             load_optimiser(optimiser, kept["optimiser"])
@@ -159,26 +158,20 @@ class Run:
                 print(json.dumps(self.log[-1]), flush=True)
             if (step + 1) % every == 0 or step + 1 == last or late:
                 save(step + 1)
-                weights = {name: module.state_dict() for name, module in self.modules.items()}
-                state = weights | self.told | {"optimiser": self.optimiser.state_dict(), "step": step + 1}
-                write_state(self.state, state)
+                state = {
+                    name: part.state_dict() for name, part in [*self.modules.items(), ("optimiser", self.optimiser)]
+                }
+                write_state(self.state, state | {"recipe": self.recipe, "step": step + 1})
             if late:
                 return
 
-    def update(
-        self,
-        loss: Tensor,
-        lr: float,
-        values: Mapping[str, float | Tensor],
-        largest: float = math.inf,
-        smooth: float = 0.0,
-    ) -> None:
+    def update(self, loss: Tensor, lr: float, values: dict[str, Any], largest: float, smooth: float = 0.0) -> None:
         """Take one step of the optimiser.
 
         Args:
             loss: a scalar.
             lr: the learning rate; a group of the optimiser with a ``share`` gets so much of it.
-            values: what the log shows, scalars by name.
+            values: scalars to be shown, numbers or tensors, by name.
             largest: norm to which the gradient is cut.
             smooth: how much of the values shown before stays in those that are shown.
         """
@@ -186,10 +179,7 @@ class Run:
         loss.backward()
         for group in self.optimiser.param_groups:
             group["lr"] = lr * group.get("share", 1.0)
-        if largest < math.inf:
-            nn.utils.clip_grad_norm_([p for group in self.optimiser.param_groups for p in group["params"]], largest)
+        nn.utils.clip_grad_norm_([p for group in self.optimiser.param_groups for p in group["params"]], largest)
         self.optimiser.step()
         fresh = {name: value.detach() if isinstance(value, Tensor) else value for name, value in values.items()}
-        self.values = {
-            name: smooth * self.values.get(name, value) + (1 - smooth) * value for name, value in fresh.items()
-        }
+        self.values = {k: smooth * self.values.get(k, value) + (1 - smooth) * value for k, value in fresh.items()}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fdp_core.datasets.types import Word
 from fdp_core.mini import pretrain_finder
 from fdp_core.regions import word_finder
 
@@ -64,8 +65,8 @@ def sets() -> dict[str, list[pretrain_finder.Example]]:
     jpeg = cv2.imencode(".jpg", image)[1]
     word = np.array([[60, 80], [160, 80], [160, 110], [60, 110]], np.float32)
     return {
-        "rendered": [pretrain_finder.Example(jpeg, [word], [True])],
-        "bsds500": [pretrain_finder.Example(jpeg, [], [])],
+        "rendered": [pretrain_finder.Example(jpeg, (Word("", word),))],
+        "bsds500": [pretrain_finder.Example(jpeg, ())],
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fdp_core import backbones
+from fdp_core.datasets.types import Word
 from fdp_core.mini import pretrain_reader
 from fdp_core.mini.pretrain_finder import Example
 from fdp_core.regions import reader, word_finder
@@ -23,7 +24,8 @@ def scene() -> Example:
     for x0, y0, x1, y1 in boxes:
         image[y0:y1, x0:x1] = 255
     polygons = [np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float32) for x0, y0, x1, y1 in boxes]
-    return Example(cv2.imencode(".png", image)[1], polygons, [True, True, False], ("Open!", "24", "###"))
+    said = zip(("Open!", "24", "###"), polygons)
+    return Example(cv2.imencode(".png", image)[1], tuple(Word(text, quad, text == "###") for text, quad in said))
 
 
 @pytest.mark.parametrize(("text", "word"), [("Open!", "open"), ("Don't", "don't"), ("###", ""), ("Caf\u00e9s", "")])
@@ -60,8 +62,8 @@ def test_training_goes_on_where_it_stopped(scene, tmp_path, monkeypatch) -> None
     )  # it depends on how many steps were asked for
     image = scene.image()
     real = {
-        "icdar2015_train": [pretrain_reader.patch(image, scene.polygons[0], "open")],
-        "nothing": [pretrain_reader.patch(image, scene.polygons[2], "")],
+        "icdar2015_train": [pretrain_reader.patch(image, scene.words[0].polygon, "open")],
+        "nothing": [pretrain_reader.patch(image, scene.words[2].polygon, "")],
     }
 
     def run(name: str, steps: int, start: str | None = None) -> dict[str, torch.Tensor]:
