@@ -238,7 +238,7 @@ def stream_features(
     batch_size: int = 8,
     rows: list[int] | None = None,
     progress: bool = True,
-    folded: bool = False,
+    precision: str | None = None,
 ) -> Iterator[Chunk]:
     """Compute trunk features batch after batch without keeping them; the next batch is decoded meanwhile.
 
@@ -250,8 +250,8 @@ def stream_features(
         batch_size: photographs at once.
         rows: only these rows; None for all.
         progress: show a progress bar.
-        folded: compute with BatchNorm folded into the convolutions (:mod:`fdp_core.retrieval.fast_trunk`): faster on a
-            CPU, other last digits.
+        precision: None: as the backbone computes; "float32" or "bfloat16": of the
+            :class:`fdp_core.retrieval.fast_trunk.FastTrunk`, faster on a CPU, with other last digits.
 
     Yields:
         One :class:`Chunk` a batch; photographs that cannot be read stand in its ``errors`` instead of its
@@ -260,7 +260,7 @@ def stream_features(
     """
     rows = list(range(len(photos))) if rows is None else list(rows)
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    fast = FastTrunk(backbone.clip) if folded and rows else None
+    fast = FastTrunk(backbone.clip, precision) if precision and rows else None
     run = backbone.trunk if fast is None else lambda images: fast(images)[-1].contiguous()
     with ThreadPoolExecutor(1) as reader, tqdm(total=len(rows), disable=not progress, desc="features") as bar:
 
@@ -277,7 +277,7 @@ def stream_features(
             if good:
                 pixels = torch.from_numpy(np.stack([item[0] for _, item in good])).to(backbone.device)
                 with torch.inference_mode():
-                    features = run(backbone.normalise(pixels)).half().cpu().numpy()
+                    features = run(backbone.normalise(pixels)).float().half().cpu().numpy()
                 finite = np.isfinite(features).reshape(len(good), -1).all(axis=1)
                 reason = "its features overflow half precision"
                 errors += [(row, reason) for (row, _), fine in zip(good, finite) if not fine]
@@ -313,7 +313,7 @@ def trunk_features(
     cache_dir: str | Path | None = None,
     progress: bool = True,
     batch_size: int = 8,
-    folded: bool = False,
+    precision: str | None = None,
 ) -> FeatureStore:
     """Compute, or take from the cache, the frozen trunk's features of every photograph of a gallery.
 
@@ -325,8 +325,8 @@ def trunk_features(
         backbone: its ``weights_hash`` names the trunk.
         gallery: the photographs.
         cache_dir: folder of the cache; None keeps the features in memory.
-        folded: as in :func:`stream_features`, as are the others; the cache does not tell such rows from others, which
-            agree with them up to the rounding to half precision.
+        precision: as in :func:`stream_features`, as are the others; the cache does not tell rows by "float32" from
+            others, which agree with them up to the rounding to half precision.
 
     Returns:
         A :class:`FeatureStore`; its array reads from the files where there is a cache.
@@ -334,9 +334,12 @@ def trunk_features(
     Raises:
         NoSpace: the disk cannot hold the cache.
         MemoryError: there is no cache and the features exceed the machine's memory.
+        ValueError: there is a cache, which holds no rows in "bfloat16".
 
     Source: defect B7.
     """
+    if cache_dir is not None and precision == "bfloat16":
+        raise ValueError("The cache of features holds no rows in bfloat16: leave cache_dir or precision away.")
     photos, count = gallery.photos, len(gallery.photos)
     start, computed = time.perf_counter(), 0
     cell = (backbone.width, image_size // STRIDE, image_size // STRIDE)
@@ -351,7 +354,8 @@ def trunk_features(
         geometries = [cache.load(row) for row in range(count)]
         todo = [row for row in range(count) if geometries[row] is None]
         cache.reserve(len(todo))
-    for chunk in stream_features(backbone, photos, image_size, fit, batch_size, todo, progress and bool(todo), folded):
+    chunks = stream_features(backbone, photos, image_size, fit, batch_size, todo, progress and bool(todo), precision)
+    for chunk in chunks:
         for place, row in enumerate(chunk.rows):
             geometries[row] = chunk.geometries[place]
             if cache is None:

@@ -48,6 +48,7 @@ class TrunkSystem:
         cache_dir: folder of the feature cache; None computes afresh and keeps nothing.
         batch_size: photographs at once.
         progress: show progress bars.
+        precision: of the trunk, as in :func:`fdp_core.retrieval.features.stream_features`; "bfloat16" without a cache.
 
     Attributes:
         speed: of the latest :meth:`encode_gallery`.
@@ -67,10 +68,11 @@ class TrunkSystem:
         cache_dir: str | Path | None = None,
         batch_size: int = 8,
         progress: bool = True,
+        precision: str | None = None,
     ):
         self.name, self.backbone, self.head, self.text = name, backbone, head, text
         self.image_size, self.fit, self.cache_dir = image_size, fit, cache_dir
-        self.batch_size, self.progress, self.speed = batch_size, progress, None
+        self.batch_size, self.progress, self.speed, self.precision = batch_size, progress, None, precision
         self.model_hash = hashlib.sha256(f"{model_hash} {image_size} {fit}".encode()).hexdigest()
         if kinds is not None:
             self.assign_kinds = lambda texts: np.asarray(kinds(list(texts)))
@@ -107,7 +109,7 @@ class TrunkSystem:
             photographs=computed if fresh else 0,
             seconds=time.perf_counter() - start,
             batch=self.batch_size,
-            precision=str(next(self.backbone.parameters()).dtype).removeprefix("torch."),
+            precision=self.precision or str(next(self.backbone.parameters()).dtype).removeprefix("torch."),
             device=str(self.backbone.device),
             timed="read, decode, resize, trunk and head"
             + ("" if fresh else "; part of the features came from the cache"),
@@ -118,7 +120,7 @@ class TrunkSystem:
         """Yield (rows, features) of the photographs, which are not kept; a warning at the end names unreadable ones."""
         settings = (self.backbone, gallery.photos, self.image_size, self.fit, self.batch_size)
         errors = []
-        for chunk in stream_features(*settings, progress=self.progress):
+        for chunk in stream_features(*settings, progress=self.progress, precision=self.precision):
             errors += [(gallery.photos[row].id, reason) for row, reason in chunk.errors]
             if chunk.rows:
                 features = torch.from_numpy(chunk.features).to(self.backbone.device)
@@ -129,7 +131,7 @@ class TrunkSystem:
     def features(self, gallery: Gallery) -> FeatureStore:
         """Return the gallery's trunk features, from the cache where there is one."""
         settings = (self.backbone, gallery, self.image_size, self.fit, self.cache_dir, self.progress)
-        return trunk_features(*settings, batch_size=self.batch_size)
+        return trunk_features(*settings, batch_size=self.batch_size, precision=self.precision)
 
     @torch.inference_mode()
     def encode_queries(self, texts: list[str]) -> np.ndarray:
@@ -151,7 +153,7 @@ def zero_shot(
         image_size: side of the square input, pixels; None for the size that the backbone was trained at.
         fit: how a photograph becomes a square.
         template: the prompt around a query, with one ``{}``; "{}" gives the bare word.
-        options: ``name``, ``cache_dir``, ``batch_size``, ``progress`` of :class:`TrunkSystem`.
+        options: ``name``, ``cache_dir``, ``batch_size``, ``progress``, ``precision`` of :class:`TrunkSystem`.
 
     Returns:
         A :class:`TrunkSystem`.
@@ -198,7 +200,7 @@ def fdp(model: FDP, **options: Option) -> TrunkSystem:
 
     Args:
         model: a :class:`fdp_core.model.FDP`; image size and fit come from its config.
-        options: ``name``, ``cache_dir``, ``batch_size``, ``progress`` of :class:`TrunkSystem`.
+        options: ``name``, ``cache_dir``, ``batch_size``, ``progress``, ``precision`` of :class:`TrunkSystem`.
 
     Returns:
         A :class:`TrunkSystem` that also assigns queries to the function or the content cluster.

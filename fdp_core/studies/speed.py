@@ -238,7 +238,7 @@ def lesson(model: FDP, gallery: Gallery, count: int) -> tuple[samples.TrainingSe
         with tempfile.TemporaryDirectory() as folder:
             used = time.process_time()
             store = features.trunk_features(
-                model.backbone, few, settings.image_size, settings.fit, folder, progress=False, folded=True
+                model.backbone, few, settings.image_size, settings.fit, folder, progress=False, precision="float32"
             )
             used = (time.process_time() - used) / max(1, store.computed)
             store = dataclasses.replace(store, array=np.array(store.array))

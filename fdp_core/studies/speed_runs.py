@@ -44,6 +44,7 @@ REGIONS = {
     "FDP + regions": RegionOptions(precision="float32"),
     "FDP + regions, PyTorch": RegionOptions(engine="torch", precision="float32"),
 }
+SINGLE = {"FDP": None, "FDP, bfloat16": "bfloat16"}  # one vector a photograph
 RIVALS = {"OCR pipeline": 1, "OCR pipeline, parallel": 2}  # readers at once
 HELP = {
     "backbone": "mini, or RN50 and its like with random weights, which take as long as trained ones",
@@ -95,8 +96,10 @@ def _serve(pipe: Connection, name: str, gallery: Gallery, threads: int, long_sid
             system = systems.ocr(long_side=long_side, workers=RIVALS[name], progress=False)
         else:
             model = checkpoint.load(checkpoint.SHIPPED)
-            regions = REGIONS.get(name)
-            system = RegionSystem(model, regions, progress=False) if regions else systems.fdp(model, progress=False)
+            if name in REGIONS:
+                system = RegionSystem(model, REGIONS[name], progress=False)
+            else:
+                system = systems.fdp(model, progress=False, precision=SINGLE[name])
     except (OcrMissing, OpenVinoMissing) as error:
         return pipe.send(error)
     _describe(system, dataclasses.replace(gallery, photos=gallery.photos[:8]))  # warm up
@@ -118,7 +121,7 @@ def photograph_speed(args: argparse.Namespace) -> None:
     gallery, _ = datasets.load(args.dataset, "test")
     gallery = dataclasses.replace(gallery, photos=gallery.photos[: args.count])
     context, pipes, versions = multiprocessing.get_context("spawn"), {}, {}
-    names = ("FDP", *REGIONS, *RIVALS)
+    names = (*SINGLE, *REGIONS, *RIVALS)
     # the OCR pipeline first: it may be missing; one after the other: compiling takes all cores
     for name in sorted(names, key=lambda name: name not in RIVALS):
         pipes[name], theirs = context.Pipe()

@@ -191,7 +191,7 @@ def train(
     galleries = [galleries] if hasattr(galleries, "photos") else list(galleries)
     if stores is None:
         look = (config.image_size, config.fit, cache_dir, progress)
-        stores = [trunk_features(model.backbone, gallery, *look, folded=True) for gallery in galleries]
+        stores = [trunk_features(model.backbone, gallery, *look, precision="float32") for gallery in galleries]
     data = samples.build(galleries, [stores] if hasattr(stores, "array") else list(stores), config, dictionary)
     learn_from, held_out = data.split(config.validation_share, config.seed)
     kept = set(learn_from)

@@ -28,14 +28,18 @@ def test_rows_equal_the_slow_way(tmp_path):
     assert store.batch(np.array([1, 3])).dtype == torch.float32
 
 
-def test_the_folded_trunk_gives_the_same_features(tmp_path):
+def test_the_fast_trunk_gives_the_same_features(tmp_path):
     import tiny
 
     shown, backbone = gallery(tmp_path / "g", 3), tiny.backbone()
-    plain, folded = (run(backbone, shown, folded=each).array.astype(np.float32) for each in (False, True))
+    ways = (None, "float32", "bfloat16")
+    plain, folded, half = (run(backbone, shown, precision=way).array.astype(np.float32) for way in ways)
     np.testing.assert_allclose(folded, plain, rtol=1e-2, atol=2e-3 * np.abs(plain).max())
-    cached = run(backbone, shown, tmp_path / "cache", folded=True)
+    assert 1e-4 < np.linalg.norm(half - plain) / np.linalg.norm(plain) < 0.05
+    cached = run(backbone, shown, tmp_path / "cache", precision="float32")
     np.testing.assert_array_equal(cached.array, folded.astype(np.float16))
+    with pytest.raises(ValueError, match="no rows in bfloat16"):
+        run(backbone, shown, tmp_path / "cache", precision="bfloat16")
 
 
 def test_memory_and_cache_agree_and_the_second_call_computes_nothing(tmp_path):
