@@ -7,7 +7,6 @@ The first layers are those of the frozen ``mini`` (BatchNorm folded in), the lat
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -185,40 +184,45 @@ def boxes_of(cells: np.ndarray, middles: np.ndarray, strides: np.ndarray) -> np.
     return np.column_stack([centre, left + right, top + bottom, along]).astype(np.float32)
 
 
-def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return the intersection over union of one turned rectangle [6] with others [K, 6]: float32 [K].
+def overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the intersection over union of turned rectangles, float32 [..., 6] both, broadcast: float32 [...].
 
     Exact where both are turned alike; else both are taken as turned by the mean of their directions.
     """
-    along = box[4:] + boxes[:, 4:]
-    length = np.linalg.norm(along, axis=1, keepdims=True)
-    along = np.where(length > 1e-3, along / np.maximum(length, 1e-3), box[4:])
-    offsets = boxes[:, :2] - box[:2]
-    x = np.abs((offsets * along).sum(1))
-    y = np.abs(offsets[:, 1] * along[:, 0] - offsets[:, 0] * along[:, 1])
-    shared = np.ones(len(boxes), np.float32)
-    for distance, mine, theirs in ((x, box[2], boxes[:, 2]), (y, box[3], boxes[:, 3])):
-        shared *= np.clip(np.minimum(np.minimum(mine, theirs), (mine + theirs) / 2 - distance), 0, None)
-    return shared / np.maximum(box[2] * box[3] + boxes[:, 2] * boxes[:, 3] - shared, 1e-6)
+    along = one[..., 4:] + other[..., 4:]
+    length = np.sqrt(along[..., 0] ** 2 + along[..., 1] ** 2)[..., None]
+    along = np.where(length > 1e-3, along / np.maximum(length, 1e-3), one[..., 4:])
+    dx, dy = other[..., 0] - one[..., 0], other[..., 1] - one[..., 1]
+    x = np.abs(dx * along[..., 0] + dy * along[..., 1])
+    y = np.abs(dy * along[..., 0] - dx * along[..., 1])
+    shared = 1.0
+    for distance, mine, theirs in ((x, one[..., 2], other[..., 2]), (y, one[..., 3], other[..., 3])):
+        side = np.minimum(np.minimum(mine, theirs), (mine + theirs) / 2 - distance)
+        shared = shared * np.maximum(side, 0)
+    return shared / np.maximum(one[..., 2] * one[..., 3] + other[..., 2] * other[..., 3] - shared, 1e-6)
 
 
-def suppress(scores: np.ndarray, overlap: Callable[[int], np.ndarray], limit: int, same: float) -> list[int]:
-    """Return which boxes to keep, best score first, leaving out those that nearly equal a better one.
+def suppress(boxes: np.ndarray, scores: np.ndarray, limit: int, same: float) -> tuple[list[int], np.ndarray]:
+    """Choose which rectangles to keep, best score first, leaving out those that nearly equal a better one.
 
     Args:
-        scores: [P]; equal ones keep their order.
-        overlap: number of a box -> [P], its intersection over union with every box, 0..1.
+        boxes: float32 [K, 6].
+        scores: [K]; equal ones keep their order.
         limit: at most so many.
-        same: overlap beyond which two boxes are one.
+        same: overlap beyond which two are one.
+
+    Returns:
+        (numbers of the R kept ones, their overlaps with all: float32 [R, K]).
     """
-    gone, kept = np.zeros(len(scores), bool), []
+    gone, kept, shared = np.zeros(len(scores), bool), [], [np.zeros((0, len(boxes)), np.float32)]
     for i in np.argsort(-scores, kind="stable"):
         if len(kept) == limit:
             break
         if not gone[i]:
             kept.append(int(i))
-            gone |= overlap(i) > same
-    return kept
+            shared.append(overlaps(boxes[i], boxes)[None])
+            gone |= shared[-1][0] > same
+    return kept, np.concatenate(shared)
 
 
 def merge(
@@ -238,15 +242,14 @@ def merge(
 
     Source: locality-aware non-maximum suppression of EAST, with one pass over all.
     """
-    shared = functools.cache(lambda i: overlaps(boxes[i], boxes))
-    kept, means = suppress(scores, shared, limit, same), []
-    for i in kept:
-        near = shared(i) >= average_from
-        near[i] = True
-        mean = np.average(boxes[near], axis=0, weights=scores[near])
-        mean[4:] /= max(float(np.linalg.norm(mean[4:])), 1e-6)
-        means.append(mean)
-    return np.array(means, np.float32).reshape(-1, 6), scores[kept].astype(np.float32)
+    kept, shared = suppress(boxes, scores, limit, same)
+    alike = boxes[kept, 4:] @ boxes[:, 4:].T > 0.5  # of a turned photograph, one word may read both ways
+    near = (shared >= average_from) & alike
+    near[np.arange(len(kept)), kept] = True
+    weights = near * scores.astype(np.float64)
+    means = weights @ boxes / weights.sum(1, keepdims=True)
+    means[:, 4:] /= np.maximum(np.linalg.norm(means[:, 4:], axis=1, keepdims=True), 1e-6)
+    return means.astype(np.float32), scores[kept].astype(np.float32)
 
 
 def quads_of(boxes: np.ndarray) -> np.ndarray:
@@ -256,7 +259,7 @@ def quads_of(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, None, :2] + np.stack([-x - y, x - y, x + y, y - x], 1)).astype(np.float32)
 
 
-def candidates(grids: list[np.ndarray], min_score: float, most: int = 600) -> tuple[np.ndarray, np.ndarray]:
+def candidates(grids: list[np.ndarray], min_score: float, most: int = 300) -> tuple[np.ndarray, np.ndarray]:
     """Return the rectangles of all cells that are sure enough.
 
     Args:

@@ -152,12 +152,14 @@ def _turned(quads: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def test_suppressing_by_hand() -> None:
-    """Boxes on a line, each overlapping its neighbours by half."""
-    overlap = lambda i: np.where(abs(np.arange(4) - i) == 1, 0.5, np.arange(4) == i)  # noqa: E731
+    """Boxes on a line, each overlapping its neighbours by a third."""
+    boxes = np.stack([box(10 * i, 0, 20, 10) for i in range(4)])
     scores = np.array([0.5, 0.9, 0.8, 0.9], np.float32)
-    assert word_finder.suppress(scores, overlap, 9, 0.4) == [1, 3]
-    assert word_finder.suppress(scores, overlap, 9, 0.6) == [1, 3, 2, 0], "equal scores keep their order"
-    assert word_finder.suppress(scores, overlap, 1, 0.6) == [1]
+    kept, shared = word_finder.suppress(boxes, scores, 9, 0.3)
+    assert kept == [1, 3]
+    assert shared == pytest.approx(np.array([[1 / 3, 1, 1 / 3, 0], [0, 0, 1 / 3, 1]]), abs=1e-6)
+    assert word_finder.suppress(boxes, scores, 9, 0.4)[0] == [1, 3, 2, 0], "equal scores keep their order"
+    assert word_finder.suppress(boxes, scores, 1, 0.4)[0] == [1]
 
 
 def test_first_layers_are_minis_own() -> None:
