@@ -140,7 +140,7 @@ def _template(name: str, **facts: Any) -> str:
     """Fill a template of ``book/_templates``; blank lines in a row become one."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "_templates")
     made = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    made.filters |= {"cell": _cell, "display_name": paper.display_name}
+    made.filters |= {"cell": _cell, "display_name": lambda system: paper.display_name(system, backbone="")}
     return re.sub(r"\n{3,}", "\n\n", made.get_template(f"{name}.md.jinja").render(facts)).strip()
 
 

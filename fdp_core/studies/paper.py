@@ -36,9 +36,11 @@ def display_name(system: str, backbone: str = "CLIP") -> str:
     """Return how tables and figures call a system; records keep the name that they were written with.
 
     Regions take nothing from Focus: of FDP only the query with its learned context is in them. Zero-shot CLIP is named
-    after the backbone, where one is given.
+    after the backbone, or not at all beside a column that names it (``backbone=""``).
     """
-    return system.replace("FDP + regions", "regions, FDP query").replace("zero-shot CLIP", f"zero-shot {backbone}")
+    return system.replace("FDP + regions", "regions, FDP query").replace(
+        "zero-shot CLIP", f"zero-shot {backbone}".strip()
+    )
 
 
 def is_oracle(system: str) -> bool:
@@ -267,40 +269,3 @@ def needs(recipe: dict[str, Any]) -> list[str]:
 def missing(recipe: dict[str, Any], root: Path | None = None) -> list[str]:
     """Return which of the weights and sets of a recipe are not on this machine, by the names of their manifests."""
     return [f"{source.name} {part}" for source, part in _parts(recipe) if source.lacking(part, root)]
-
-
-def complete(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep the records over all photographs of a split that a manifest describes."""
-
-    def whole(record: dict[str, Any]) -> bool:
-        try:
-            facts = manifest(record["set"]).data["splits"].get(record["split"], {})
-        except ValueError:  # a folder of one's own
-            return False
-        return record["images"] == facts.get("photographs")
-
-    return table[np.array([whole(record) for record in table.to_dict("records")], bool)]
-
-
-def beside(
-    table: pd.DataFrame, published: pd.DataFrame | None = None, known: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Put every record beside every published number on the same set, and say which of them may be compared.
-
-    Returns:
-        What :func:`compare_with_paper` gives and verdict, why: judged only where the record is a run
-        of a recipe for that number; else ``not compared``, with the reason.
-    """
-    known = verdicts(table, known).to_dict("records")
-    records = {record["file"]: record for record in table.to_dict("records")}
-    both, said = compare_with_paper(table, published), []
-    for line in both.to_dict("records"):
-        key = record_key(line["set"], line["split"])
-        asked = [r for r in known if (r["metric"], r["method"]) == ("mAP", line["method"])]
-        reasons = [(unlike(records[line["file"]], r), r) for r in asked if set_key(r["set"]) == key]
-        if alike := [recipe for reason, recipe in reasons if not reason]:
-            verdict = judge(line["difference"], alike[0]["within"], alike[0]["close_within"])
-            said.append((verdict, "the same thing"))
-        else:
-            said.append(("not compared", reasons[0][0] if reasons else "another method: no code of it here"))
-    return both.assign(verdict=[verdict for verdict, _ in said], why=[why for _, why in said])

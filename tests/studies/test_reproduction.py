@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+import chapters
 import numpy as np
 import pandas as pd
 import papermill
@@ -16,6 +17,11 @@ from fdp_core.studies import paper, parameters
 
 ROOT = Path(__file__).parents[2]
 KNOWN = paper.recipes()
+CELLS = chapters.functions("09")
+
+
+def beside(table):
+    return CELLS.beside(table, paper.paper_results(), KNOWN)
 
 
 def recipe(method="FDP-RN50x16", dataset="svt"):
@@ -98,10 +104,10 @@ def test_unlike_things_are_never_judged(changes, reason):
 
 def test_records_over_a_part_of_a_set_or_over_an_own_folder_are_not_complete():
     rows = [run(0), run(1, images=100), run(2, set="folder mine"), run(3, split="val")]
-    assert paper.complete(pd.DataFrame(rows))["file"].tolist() == ["0.json"]
+    assert CELLS.complete(pd.DataFrame(rows))["file"].tolist() == ["0.json"]
     empty = results.load_all("/nowhere")
-    assert paper.complete(empty).empty and list(paper.complete(empty).columns) == list(empty.columns)
-    assert paper.verdicts(empty)["ours"].isna().all() and paper.beside(empty).empty
+    assert CELLS.complete(empty).empty and list(CELLS.complete(empty).columns) == list(empty.columns)
+    assert paper.verdicts(empty)["ours"].isna().all() and beside(empty).empty
 
 
 def test_one_changed_switch_is_another_recipe():
@@ -128,7 +134,7 @@ def test_speeds_and_unknown_numbers_are_not_judged():
 
 def test_every_record_stands_beside_every_number_of_its_set():
     rows = [run(), run(1, backbone="mini", value=7.0), run(2, set="iiit_str", images=10_000, queries=50, value=80.0)]
-    both = paper.beside(pd.DataFrame(rows))
+    both = beside(pd.DataFrame(rows))
     svt = paper.paper_results()["set"].eq("SVT").sum()
     assert both["file"].value_counts()[["0.json", "1.json"]].tolist() == [svt, svt]
     mine = both[both["method"].eq("FDP-RN50x16")].set_index("file")
@@ -139,7 +145,7 @@ def test_every_record_stands_beside_every_number_of_its_set():
 
 
 def test_the_records_that_come_along_are_no_reproductions_where_they_are_minis():
-    both = paper.beside(results.load_all(ROOT / "book" / "results"))
+    both = beside(results.load_all(ROOT / "book" / "results"))
     assert (both["backbone"] == "mini").any()
     assert both.loc[both["backbone"] == "mini", "verdict"].eq("not compared").all()
 
