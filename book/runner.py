@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import datetime
 import hashlib
 import os
 import platform
@@ -16,7 +15,7 @@ import nbformat
 import papermill
 import yaml
 
-from fdp_core.evaluation import provenance
+from fdp_core.evaluation import results
 from fdp_core.files import atomic_write_text
 from fdp_core.studies import parameters
 
@@ -128,12 +127,12 @@ def _finish(executed: nbformat.NotebookNode, root: Path, notebook: Path, key: st
 
 def surroundings() -> dict[str, Any]:
     """Return what a reader must know of a run: date, commit, device, versions; nothing that names its owner."""
-    sha, dirty = provenance.commit()
+    facts = results.circumstances()
     return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": f"{(sha or 'no commit')[:10]}{' with changes' if dirty else ''}",
-        "device": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {provenance.device()}",
-        "versions": provenance.versions(),
+        "date": facts["date"],
+        "commit": f"{(facts['commit'] or 'no commit')[:10]}{' with changes' if facts['dirty'] else ''}",
+        "device": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {facts['device']}",
+        "versions": facts["libraries"],
     }
 
 

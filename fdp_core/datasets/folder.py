@@ -17,7 +17,7 @@ import numpy as np
 from fdp_core.datasets.images import SUFFIXES, image_files
 from fdp_core.datasets.manifest import ManifestError, manifest
 from fdp_core.datasets.protocol import WORD_PROTOCOL, build_queries, normalise
-from fdp_core.datasets.readers import LookUp
+from fdp_core.datasets.readers import LookUp, decoded
 from fdp_core.datasets.types import DatasetMissing, Gallery, Parsed, ParseError, Photo, Queries, inside
 
 TABLE = "words.csv"  # which words stand on which photograph, as people write it in a spreadsheet
@@ -83,16 +83,12 @@ def split_cell(cell: str) -> list[str]:
 
 def _text(path: Path) -> str:
     data = path.read_bytes()
-    advice = "save the table as CSV UTF-8"
+    advice = "; save the table as CSV UTF-8"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise ParseError(path, 1, f"the file is UTF-16; {advice}")
+        raise ParseError(path, 1, f"the file is UTF-16{advice}")
     if b"\0" in data:
-        raise ParseError(path, data.count(b"\n", 0, data.index(b"\0")) + 1, f"the file is no text; {advice}")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ParseError(path, line, f"byte {data[error.start]:#04x} is not UTF-8 text; {advice}") from None
+        raise ParseError(path, data.count(b"\n", 0, data.index(b"\0")) + 1, f"the file is no text{advice}")
+    return decoded(path, data, advice)
 
 
 def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:

@@ -143,6 +143,19 @@ class LookUp:
         return alike[0] if len(alike) == 1 else None
 
 
+def decoded(path: Path, data: bytes, advice: str = "") -> str:
+    """Return the text of a file's bytes, UTF-8 with or without a byte order mark.
+
+    Raises:
+        ParseError: it is not UTF-8; names the line, and what to do where there is an ``advice``.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ParseError(path, line, f"byte {data[error.start]:#04x} is not UTF-8 text{advice}") from None
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line) of a UTF-8 text file: no byte order mark, no line end, no blank lines.
 
@@ -153,13 +166,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         OSError: the file cannot be read.
     Source: D3.
     """
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ParseError(path, line, f"byte {data[error.start]:#04x} is not UTF-8 text") from None
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(decoded(path, path.read_bytes()).split("\n"), start=1):
         line = line.removesuffix("\r").removeprefix("\ufeff")  # some files were joined from parts, mark and all
         if line.strip():
             yield number, line

@@ -157,12 +157,7 @@ def circumstances(device: Any = "cpu") -> dict[str, Any]:
     """Return what every record tells of its run: commit, uncommitted changes, device, library versions, date."""
     sha, dirty = provenance.commit()
     facts = {"commit": sha, "dirty": dirty, "device": provenance.device(device), "libraries": provenance.versions()}
-    return facts | {"date": now()}
-
-
-def now() -> str:
-    """Return the date and time of a record, UTC, ISO 8601."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return facts | {"date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
 
 
 def check(entry: dict[str, Any], where: str = "record") -> dict[str, Any]:

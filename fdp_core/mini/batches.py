@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from fdp_core.datasets.types import box_polygon
 from fdp_core.mini import lexicon, scenery, training
 from fdp_core.mini.bank import Bank, BankScene
 from fdp_core.regions import crops
@@ -158,8 +159,7 @@ class Batches(training.Steps):
                     continue
                 y, x = int(rng.integers(taken.shape[0] - tall)), int(rng.integers(taken.shape[1] - wide))
                 if len(found) < count and not taken[y : y + tall, x : x + wide].any():
-                    box = np.array([[x, y], [x + wide, y], [x + wide, y + tall], [x, y + tall]], np.float32)
-                    found.append(look(rng, picture, box, False, size, hard))
+                    found.append(look(rng, picture, box_polygon(x, y, wide, tall), False, size, hard))
         return found
 
 
@@ -215,8 +215,7 @@ def part_of_scene(rng, scene: BankScene, size: int):
             polygons.append(moved)
     if not inside:
         return None
-    quad = np.array([[left, top], [left + side, top], [left + side, top + side], [left, top + side]], np.float32)
-    image = crops.cut(picture, quad, size, size)
+    image = crops.cut(picture, box_polygon(left, top, side, side), size, size)
     return scenery.camera(rng, scenery.light(rng, image), 0.8), inside, scene, polygons
 
 

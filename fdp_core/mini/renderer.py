@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from fdp_core.datasets.types import box_polygon
 from fdp_core.mini import concepts, lexicon, scenery
 from fdp_core.mini.signs import bend_sign, cased, draw_size, font_size, mask, paint
 
@@ -164,8 +165,7 @@ class Renderer:
         if sprite is None:
             return None
         h, w = sprite.shape[:2]
-        quad = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
-        return sprite[..., :3], sprite[..., 3], [(name, quad)], True, "none", height / h
+        return sprite[..., :3], sprite[..., 3], [(name, box_polygon(0, 0, w, h))], True, "none", height / h
 
     def _write(self, rng, sign, size):
         """Return the flat sign that ``sign`` describes, smaller than asked where it would not fit the frame."""
@@ -209,8 +209,7 @@ class Renderer:
                 gh, gw = glyph.shape
                 top, left = int(y + line_height - gh), int(x)
                 ink[top : top + gh, left : left + gw] = np.maximum(ink[top : top + gh, left : left + gw], glyph)
-                quad = np.array([[left, top], [left + gw, top], [left + gw, top + gh], [left, top + gh]], np.float32)
-                boxes.append((text, quad))
+                boxes.append((text, box_polygon(left, top, gw, gh)))
                 x += gw + gap
             y += line_height + leading
         rgb, alpha, board = paint(rng, ink, draw, board)
@@ -245,8 +244,7 @@ class Renderer:
         if x1 <= x0 or y1 <= y0 or taken[y0:y1, x0:x1].any():
             return False
         taken[y0:y1, x0:x1] = True
-        source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
-        matrix = cv2.getPerspectiveTransform(source, (corners - [x0, y0]).astype(np.float32))
+        matrix = cv2.getPerspectiveTransform(box_polygon(0, 0, w, h), (corners - [x0, y0]).astype(np.float32))
         shrink = 1 / max(min(sx, sy), 1e-3)
         layer = np.dstack([rgb, alpha])
         if shrink > 1.3:  # low-pass before shrinking, or thin strokes alias away

@@ -47,7 +47,7 @@ def _whole(lines: list[str]) -> list[dict[str, Any]]:
     return records
 
 
-class History:
+class History(list[dict[str, Any]]):
     """Records of steps and epochs, kept in memory and, with a path, in a JSON lines file.
 
     A step's record holds ``kind`` "step", ``epoch`` and ``step`` (from 1), the loss terms and their
@@ -63,17 +63,14 @@ class History:
 
     def __init__(self, path: str | os.PathLike[str] | None = None, keep: int = 0) -> None:
         self.path = None if path is None else Path(path)
-        self.records: list[dict[str, Any]] = []
-        if self.path is None:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = self.path.read_text(encoding="utf-8").splitlines()[:keep] if keep and self.path.exists() else []
-        self.records = _whole(lines)
-        atomic_write_text(self.path, "".join(json.dumps(record) + "\n" for record in self.records))
+        if self.path is not None:
+            lines = self.path.read_text(encoding="utf-8").splitlines()[:keep] if keep and self.path.exists() else []
+            self.extend(_whole(lines))
+            atomic_write_text(self.path, "".join(json.dumps(record) + "\n" for record in self))
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a record and write it out at once."""
-        self.records.append(record)
+        super().append(record)
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record) + "\n")
@@ -81,26 +78,17 @@ class History:
     @property
     def steps(self) -> list[dict[str, Any]]:
         """The records of the steps."""
-        return [record for record in self.records if record["kind"] == "step"]
+        return [record for record in self if record["kind"] == "step"]
 
     @property
     def epochs(self) -> list[dict[str, Any]]:
         """The records of the epochs."""
-        return [record for record in self.records if record["kind"] == "epoch"]
+        return [record for record in self if record["kind"] == "epoch"]
 
     @property
     def best_epoch(self) -> int | None:
         """The epoch (from 1) whose weights the model holds after training."""
         return next((record["epoch"] for record in reversed(self.epochs) if record["best"]), None)
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self.records)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.records[index]
 
 
 LAST, BEST, LOG = "last.pt", "best.safetensors", "history.jsonl"
