@@ -153,8 +153,8 @@ class Run:
             seconds = time.time() - began
             late = bool(minutes) and seconds > 60 * minutes
             if step % LOG_EVERY == 0:
-                record = {"step": step, "seconds": round(spent + seconds, 1)}
-                self.log.append(record | {k: float(f"{float(v):.5g}") for k, v in self.values.items()})
+                shown = {k: v if isinstance(v, int) else float(f"{float(v):.5g}") for k, v in self.values.items()}
+                self.log.append({"step": step, "seconds": round(spent + seconds, 1), **shown})
                 print(json.dumps(self.log[-1]), flush=True)
             if (step + 1) % every == 0 or step + 1 == last or late:
                 save(step + 1)
@@ -171,9 +171,9 @@ class Run:
         Args:
             loss: a scalar.
             lr: the learning rate; a group of the optimiser with a ``share`` gets so much of it.
-            values: scalars to be shown, numbers or tensors, by name.
+            values: scalars to be shown, numbers or tensors, by name; integers are counts.
             largest: norm to which the gradient is cut.
-            smooth: how much of the values shown before stays in those that are shown.
+            smooth: how much of the values shown before stays in those that are shown, counts aside.
         """
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -182,4 +182,7 @@ class Run:
         nn.utils.clip_grad_norm_([p for group in self.optimiser.param_groups for p in group["params"]], largest)
         self.optimiser.step()
         fresh = {name: value.detach() if isinstance(value, Tensor) else value for name, value in values.items()}
-        self.values = {k: smooth * self.values.get(k, value) + (1 - smooth) * value for k, value in fresh.items()}
+        self.values = {
+            name: value if isinstance(value, int) else smooth * self.values.get(name, value) + (1 - smooth) * value
+            for name, value in fresh.items()
+        }
