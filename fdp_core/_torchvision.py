@@ -18,30 +18,6 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _library: torch.library.Library | None = None  # kept alive: the operators vanish with the object
 
 
-def nms(dets: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
-    """Non-maximum suppression in plain PyTorch, the stand-in for torchvision's compiled operator.
-
-    Args:
-        dets: boxes, float [N, 4] as x0, y0, x1, y1.
-        scores: float [N].
-        iou_threshold: a box that overlaps a better one by more than this (0..1) is dropped.
-
-    Returns:
-        Indices of the kept boxes, int64 [K], best score first.
-    """
-    order = scores.argsort(descending=True, stable=True)
-    area = (dets[:, 2] - dets[:, 0]) * (dets[:, 3] - dets[:, 1])
-    keep: list[torch.Tensor] = []
-    while order.numel():
-        best, rest = order[0], order[1:]
-        keep.append(best)
-        low = torch.maximum(dets[best, :2], dets[rest, :2])
-        high = torch.minimum(dets[best, 2:], dets[rest, 2:])
-        overlap = (high - low).clamp(min=0).prod(dim=1)
-        order = rest[overlap / (area[best] + area[rest] - overlap) <= iou_threshold]
-    return torch.stack(keep) if keep else order
-
-
 def extension_loads() -> bool:
     """Say whether torchvision's compiled extension works here, or torchvision is not installed at all."""
     spec = importlib.util.find_spec("torchvision")
@@ -63,7 +39,7 @@ def repair() -> bool:
     """Define torchvision's two missing operators when, and only when, its extension cannot be loaded.
 
     Returns:
-        True when the stand-ins are in place, False when nothing had to be done.
+        True when the schemas are in place, False when nothing had to be done.
     """
     global _library
     if _library is not None:
@@ -73,6 +49,5 @@ def repair() -> bool:
     library = torch.library.Library("torchvision", "DEF")
     library.define(f"nms{_SCHEMA}")
     library.define(f"qnms{_SCHEMA}")
-    library.impl("nms", nms, "CompositeExplicitAutograd")
     _library = library
     return True

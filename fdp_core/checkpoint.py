@@ -8,6 +8,7 @@ stands in a file of its own, see :mod:`fdp_core.training.state`.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,13 @@ class CheckpointError(ValueError):
     """A file is no checkpoint, is damaged, or belongs to another backbone."""
 
 
-def save(path: str | Path, model: FDP) -> Path:
+def save(path: str | Path, model: FDP, bits: int | None = None) -> Path:
     """Write a checkpoint atomically: the old file stays until the new one is whole.
 
     Args:
         path: the file, by custom ``*.safetensors``.
         model: the model; its backbone's weights are not saved, only their name and hash.
+        bits: of a trained weight, 2 to 8 (:func:`fdp_core.weights.pack`), for a small file; None: as they are.
 
     Returns:
         The path.
@@ -47,7 +49,8 @@ def save(path: str | Path, model: FDP) -> Path:
     Raises:
         OSError: the file cannot be written (a full disk, no permission).
     """
-    tensors = {_MODEL + name: value for name, value in model.trained_state().items()}
+    state = model.trained_state() if bits is None else weights.pack(model.trained_state(), bits)
+    tensors = {_MODEL + name: value for name, value in state.items()}
     header: dict[str, Any] = {
         "config": json.loads(model.config.to_json()),
         "words": list(model.words),
@@ -93,19 +96,14 @@ def load(
         )
     try:
         model = FDP(backbone, Config.from_json(json.dumps(header["config"])))
-        model.load_trained_state({k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)})
+        state = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
+        model.load_trained_state(weights.unpack(state))
         model.words = tuple(header["words"])
         if _CENTRES in tensors:
             model.clusters = Clusters(tensors[_CENTRES].to(backbone.device), header["overrides"])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError, zlib.error) as error:
         raise CheckpointError(f"{path} cannot be used: {error}") from error
     return model.eval()
-
-
-def describe(path: str | Path) -> dict[str, Any]:
-    """Return a checkpoint's config, words, backbone, overrides and hash as a dict; raises as :func:`load`."""
-    header, _ = _read(path)
-    return {key: header[key] for key in ("config", "words", "backbone", "overrides", "hash")}
 
 
 def model_hash(model: FDP) -> str:

@@ -177,17 +177,6 @@ class OfficialProbe(nn.Module):
             constant = heads.sum(dim=0, keepdim=True)
         return self.layer_norm(F.dropout(constant.expand_as(pooled), self.dropout, self.training) + pooled)
 
-    def slow(self, pooled: Tensor) -> Tensor:
-        """Return the same h by really attending, as the released code does; the check of :meth:`forward`."""
-        query, key, value = (
-            w(x).unflatten(-1, (self.heads, -1))
-            for w, x in ((self.w_qs, pooled), (self.w_ks, self.text), (self.w_vs, self.text))
-        )
-        logits = torch.einsum("bhd,jhd->bhj", query, key) / query.shape[-1] ** 0.5
-        weights = F.dropout(logits.softmax(dim=-1), self.dropout, self.training)
-        out = self.fc(torch.einsum("bhj,jhd->bhd", weights, value).flatten(1))
-        return self.layer_norm(F.dropout(out, self.dropout, self.training) + pooled)
-
 
 class SpatialProbe(nn.Module):
     """Knowledge probing with something to look at: g and "scene text" ask, the L tokens answer (B2).

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import unicodedata
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -174,6 +176,43 @@ def state_hash(state: dict[str, Tensor]) -> str:
         digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+_SMALL = 4096  # numbers: smaller tensors are kept as they are
+
+
+def pack(state: dict[str, Tensor], bits: int) -> dict[str, Tensor]:
+    """Round large tensors to ``bits`` bits a number with one scale a row (of the first axis), and deflate the codes.
+
+    Args:
+        state: tensors by name; small ones are kept as they are.
+        bits: 2 to 8.
+
+    Returns:
+        Tensors by name, three for each large one: ``NAME/codes``, ``NAME/scale`` and ``NAME/shape``.
+    """
+    packed = {}
+    for name, value in state.items():
+        value = packed[name] = value.detach().cpu().contiguous()
+        if value.ndim > 1 and value.numel() >= _SMALL:
+            rows = packed.pop(name).float().flatten(1)
+            scale = (rows.abs().amax(1) / (2 ** (bits - 1) - 1)).clamp(min=1e-12)
+            codes = zlib.compress((rows / scale[:, None]).round().to(torch.int8).numpy().tobytes(), 9)
+            packed[f"{name}/codes"] = torch.frombuffer(bytearray(codes), dtype=torch.uint8)
+            packed |= {f"{name}/scale": scale, f"{name}/shape": torch.tensor(value.shape)}
+    return packed
+
+
+def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that :func:`pack` wrote, large ones in float32; raises KeyError or ValueError on damage."""
+    state = {name: value for name, value in packed.items() if not name.endswith(("/codes", "/scale", "/shape"))}
+    for key in [key for key in packed if key.endswith("/codes")]:
+        name = key.removesuffix("/codes")
+        shape, scale = packed[f"{name}/shape"].tolist(), packed[f"{name}/scale"]
+        codes = zlib.decompressobj().decompress(packed[key].numpy().tobytes(), math.prod(shape) + 1)
+        rows = torch.from_numpy(np.frombuffer(codes, np.int8).astype(np.float32)).reshape(len(scale), -1)
+        state[name] = (rows * scale[:, None]).reshape(shape)
+    return state
 
 
 def randomise_batch_norm(module: nn.Module, seed: int) -> None:

@@ -9,21 +9,20 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import zlib
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fdp_core.backbones import Backbone
 from fdp_core.files import atomic_write_bytes
-from fdp_core.weights import MINI_WEIGHTS
+from fdp_core.weights import MINI_WEIGHTS, pack, unpack
 
 SHIPPED = MINI_WEIGHTS.with_name("mini_reader.safetensors")
-FORMAT = "fdp-reader-1"
-LEVELS = 7  # of a change, up and down
+FORMAT = "fdp-reader-2"
+BITS = 4  # of a change
 
 
 def save(path: str | Path, backbone: Backbone, state: dict[str, Tensor], facts: dict | None = None) -> Path:
@@ -35,18 +34,12 @@ def save(path: str | Path, backbone: Backbone, state: dict[str, Tensor], facts: 
         state: the tower's weights, named as its state dict does; equal ones are left out.
         facts: about the training, JSON.
     """
-    old, tensors = backbone.clip.visual.state_dict(), {}
-    for name, value in state.items():
-        change = (value.detach().cpu() - old[name].cpu()).float()
-        if change.abs().max() == 0:
-            continue
-        rows = change.flatten(1) if change.ndim > 1 else change[None]
-        scale = (rows.abs().amax(1, keepdim=True) / LEVELS).clamp(min=1e-12)
-        codes = F.pad((rows / scale).round().flatten() + LEVELS, (0, rows.numel() % 2)).to(torch.uint8)
-        tensors[name] = codes[::2] + 16 * codes[1::2]
-        tensors[f"{name}/scale"] = scale[:, 0].contiguous()
+    old = backbone.clip.visual.state_dict()
+    changes = {name: value.detach().cpu().float() - old[name].cpu().float() for name, value in state.items()}
+    changes = {name: change for name, change in changes.items() if change.abs().max() > 0}
     described = {"format": FORMAT, "backbone": backbone.weights_hash, **(facts or {})}
-    return atomic_write_bytes(path, safetensors.torch.save(tensors, {"reader": json.dumps(described)}))
+    packed = pack(changes, BITS)
+    return atomic_write_bytes(path, safetensors.torch.save(packed, {"reader": json.dumps(described)}))
 
 
 def fitting(backbone: Backbone) -> Backbone:
@@ -79,12 +72,9 @@ def load(backbone: Backbone, path: str | Path | None = None) -> Backbone:
             raise ValueError(f"it was trained from other weights than {backbone.name}'s")
         reader = copy.deepcopy(backbone)
         state = reader.clip.visual.state_dict()
-        for name in [name for name in tensors if not name.endswith("/scale")]:
-            codes = torch.stack([tensors[name] % 16, tensors[name] // 16], 1).flatten()[: state[name].numel()]
-            scale = tensors[f"{name}/scale"][:, None]
-            change = ((codes.float() - LEVELS).reshape(len(scale), -1) * scale).reshape(state[name].shape)
+        for name, change in unpack(tensors).items():
             state[name] += change.to(state[name].device)
-    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError, zlib.error) as error:
         raise ValueError(f"{path} holds no reader for {backbone.name}, or is damaged ({error}).") from error
     reader.weights_hash = hashlib.sha256(content).hexdigest()
     return reader

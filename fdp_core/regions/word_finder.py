@@ -8,6 +8,7 @@ The first layers are those of the frozen ``mini`` (BatchNorm folded in), the lat
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from torch import Tensor, nn
 
 from fdp_core.files import atomic_write_bytes
 from fdp_core.regions.settings import RegionOptions, frame
-from fdp_core.weights import MINI_WEIGHTS
+from fdp_core.weights import MINI_WEIGHTS, pack, unpack
 
 STRIDES = (8, 16, 32)  # pixels per cell of the three grids
 SHIPPED = MINI_WEIGHTS.with_name("mini_finder.safetensors")
-FORMAT = "fdp-word-finder-1"
+FORMAT = "fdp-word-finder-2"
+BITS = 8  # of a weight in a file
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, which mini's first layers expect
 STD = (0.26862954, 0.26130258, 0.27577711)
 LARGEST = 6.0  # of a distance's logarithm: e^6 cells
@@ -384,9 +386,9 @@ def handicap(rows: np.ndarray, scores: np.ndarray, common: np.ndarray) -> np.nda
 
 
 def save(path: str | Path, finder: WordFinder, facts: dict | None = None) -> Path:
-    """Write a finder in half precision with facts about its training, whole or not at all; returns the path."""
+    """Write a finder in eight bits a weight with facts about its training, whole or not at all; returns the path."""
     described = {"format": FORMAT, "width": finder.width, "hidden": finder.hidden, **(facts or {})}
-    state = {k: v.detach().half().cpu().contiguous() for k, v in finder.state_dict().items()}
+    state = pack(finder.state_dict(), BITS)
     return atomic_write_bytes(path, safetensors.torch.save(state, {"word_finder": json.dumps(described)}))
 
 
@@ -407,7 +409,7 @@ def load(path: str | Path | None = None) -> WordFinder:
             if facts["format"] != FORMAT:
                 raise ValueError(f"its format is {facts['format']!r}, not {FORMAT!r}")
             finder = WordFinder(facts["width"], facts["hidden"])
-            finder.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})
-    except (safetensors.SafetensorError, KeyError, RuntimeError, TypeError) as error:
+            finder.load_state_dict(unpack({name: file.get_tensor(name) for name in file.keys()}))
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError, zlib.error) as error:
         raise ValueError(f"{path} holds no word finder, or is damaged ({error}).") from error
     return finder.eval().requires_grad_(False).to(memory_format=torch.channels_last)

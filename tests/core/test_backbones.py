@@ -44,12 +44,6 @@ def test_repair_twice_is_once():
     assert _torchvision.repair() == _torchvision.repair()
 
 
-def test_nms_keeps_the_best_of_overlapping_boxes():
-    boxes = torch.tensor([[0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 30, 30.0]])
-    assert _torchvision.nms(boxes, torch.tensor([0.8, 0.9, 0.1]), 0.5).tolist() == [1, 2]
-    assert _torchvision.nms(boxes[:0], torch.zeros(0), 0.5).shape == (0,)
-
-
 # --- the tokenizer
 
 

@@ -82,9 +82,17 @@ def test_a_checkpoint_holds_only_what_was_trained(backbone, tmp_path):
     assert path.stat().st_size < trained_bytes + 20_000
 
 
-def test_describe(backbone, tmp_path):
-    facts = checkpoint.describe(checkpoint.save(tmp_path / "fdp.safetensors", trained(backbone)))
-    assert facts["backbone"]["name"] == "mini" and facts["overrides"] == {"bank": 0} and len(facts["hash"]) == 64
+def test_a_packed_checkpoint_is_smaller_and_nearly_the_same(backbone, tmp_path):
+    model = trained(backbone)
+    plain, small = (
+        checkpoint.save(tmp_path / "a.safetensors", model),
+        checkpoint.save(tmp_path / "b.safetensors", model, 8),
+    )
+    assert small.stat().st_size < 0.6 * plain.stat().st_size
+    for name, value in checkpoint.load(small, backbone).trained_state().items():
+        expected = model.trained_state()[name]
+        assert (value - expected).abs().max() <= expected.abs().max() / 127 / 2 + 1e-6
+        assert value.dtype == expected.dtype and value.shape == expected.shape
 
 
 def test_model_without_clusters(backbone, tmp_path):
