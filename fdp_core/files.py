@@ -3,11 +3,63 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import hashlib
 import os
+import re
+import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import filelock
+
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_HOST = re.sub(r"\W", "", socket.gethostname())
+
+
+class DiskFault(OSError):
+    """A disk does not take a file; the message names it, what is free, and how to take another disk."""
+
+
+def disk_fault(error: Exception, path: str | os.PathLike[str]) -> DiskFault | None:
+    """Say plainly that a disk is full or cannot be written; None for any other error.
+
+    Args:
+        error: of the system, or of a library that passes on its number in words.
+        path: what was written.
+    """
+    told = re.search(r"os error (\d+)", str(error))
+    number = error.errno if isinstance(error, OSError) and error.errno else int(told[1]) if told else None
+    if number not in _REFUSED or isinstance(error, DiskFault):
+        return None
+    folder = next((base for base in (Path(path), *Path(path).absolute().parents) if base.is_dir()), Path("/"))
+    free = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free in {folder}"
+    advice = "Make room, or set FDP_CACHE (caches and indexes) or FDP_DATA (data sets) to a folder on another disk"
+    return DiskFault(number, f"{path} cannot be written: {os.strerror(number)}; {free}. {advice}.")
+
+
+@functools.cache  # once for a folder: some hold many thousand files
+def _collect(folder: Path) -> None:
+    """Remove what a killed process of this machine left half written in a folder."""
+    for path in folder.glob(f".*-{_HOST}.*-*.tmp*"):
+        owner = re.search(rf"-{_HOST}\.(\d+)-[^-]*\.tmp", path.name)
+        if owner and not _runs(int(owner[1])):
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    if os.name == "nt":  # there the question would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -21,22 +73,61 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         The temporary path, with the same suffix (some writers choose their format by it).
 
     Raises:
-        OSError: the folder cannot be written or the disk is full; ``path`` is then as it was before.
+        DiskFault: the folder cannot be written or the disk is full; ``path`` is then as it was before.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=f".tmp{path.suffix}")
-    os.close(handle)
-    temporary = Path(name)
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _collect(path.parent.absolute())
+        owned = f".{path.stem[:100]}-{_HOST}.{os.getpid()}-"
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=owned, suffix=f".tmp{path.suffix}")
+        os.close(handle)
+        temporary = Path(name)
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         yield temporary
         with open(temporary, "r+b") as stream:  # Windows syncs only through a handle that may write
             os.fsync(stream.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
+    except OSError as error:
+        if fault := disk_fault(error, path):
+            raise fault from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+class FolderInUse(RuntimeError):
+    """Another process works in a folder that can have one owner."""
+
+
+@contextlib.contextmanager
+def only_owner(folder: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Keep a folder to this process, by a lock that ends with it; None is no folder.
+
+    Raises:
+        FolderInUse: another process has it.
+        DiskFault: the folder cannot be made.
+    """
+    if folder is None:
+        yield
+        return
+    try:
+        os.makedirs(folder, exist_ok=True)
+        lock = filelock.FileLock(os.path.join(folder, ".lock"), timeout=0)
+        lock.acquire()
+    except filelock.Timeout as error:
+        told = f"Another process is working in {folder}"
+        raise FolderInUse(f"{told}. Wait until it has ended, or take another folder.") from error
+    except OSError as error:
+        if fault := disk_fault(error, folder):
+            raise fault from error
+        raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
@@ -63,9 +154,20 @@ def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's bytes as 64 lower-case hexadecimal digits, without loading it whole."""
+    """Return the SHA-256 of a file's bytes as 64 lower-case hexadecimal digits, without loading it whole.
+
+    Raises:
+        OSError: the file cannot be read, or is a pipe or a device, which may never end.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_of(source: str | os.PathLike[str] | bytes) -> str:
+    """Return the SHA-256 of a file's bytes, or of bytes."""
+    return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else sha256_file(source)
 
 
 def _umask() -> int:

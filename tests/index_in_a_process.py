@@ -1,33 +1,48 @@
-"""Run by test_index: index one photograph many times and print by how many bytes the peak memory grew."""
+"""A fast embedder that needs no picture, and an update in a process of its own (run by test_index)."""
 
+import hashlib
 import sys
-from pathlib import Path
+import time
 
 import numpy as np
 
-from fdp_core.datasets import Gallery, Photo
 from fdp_core.retrieval import index
 from fdp_core.retrieval.vectors import VectorSets
-from fdp_core.studies.speed import peak_memory
 
-WIDTH = 4096  # of two vectors a photograph: large, so that keeping them would show
+WIDTH = 12
 
 
 class Fast:
-    model_hash = "fast"
+    """One to three vectors from the bytes of a file, each with a region; an empty file cannot be read."""
+
+    name = "fast"
+
+    def __init__(self, model_hash="fast" * 16, pause=0.0):
+        self.model_hash, self.pause, self.seen = model_hash, pause, []
 
     def encode_gallery(self, shown):
-        starts = np.arange(0, 2 * len(shown.photos) + 1, 2)
-        return VectorSets(np.ones((starts[-1], WIDTH), np.float32), starts)
+        counts, parts, corners = [], [], []
+        for photo in shown.photos:
+            data = photo.source if isinstance(photo.source, bytes) else photo.path.read_bytes()
+            rng = np.random.default_rng(list(hashlib.sha256(data).digest()))
+            vectors = rng.normal(size=(int(rng.integers(1, 4)) if data else 0, WIDTH))
+            parts.append(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+            corners.append(rng.random((len(vectors), 4, 2)) * 100)
+            counts.append(len(vectors))
+            self.seen.append(photo.id)
+            time.sleep(self.pause)
+        vectors, corners = (np.concatenate(part).astype(np.float32) for part in (parts, corners))
+        return VectorSets(vectors, np.append(0, np.cumsum(counts, dtype=np.int64)), corners)
+
+    def encode_queries(self, texts):
+        rng = [np.random.default_rng(list(text.encode())) for text in texts]
+        vectors = np.array([each.normal(size=WIDTH) for each in rng], np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 if __name__ == "__main__":
-    photo, file, count, streamed = sys.argv[1:]
-    photos = tuple(Photo(f"{number:06d}", Path(photo), ()) for number in range(int(count)))
-    shown = Gallery("many", "test", photos, "", True)
-    before = peak_memory()
-    if int(streamed):
-        index.write(Fast(), shown, file, 64)
-    else:
-        index.Index.build(Fast(), shown).save(file)
-    print(peak_memory() - before)
+    folder, uri, pause, size = sys.argv[1:]
+    index.SLICE = int(size)
+    opened = index.Index.open(uri, Fast(pause=float(pause)))
+    print("begins", flush=True)
+    print(opened.update(folder, progress=False), flush=True)

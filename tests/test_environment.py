@@ -17,7 +17,7 @@ OLDEST = "3.11.5"  # the oldest Python that the pins take; soupsieve decides
 DIRECT = """
 torch torchvision open_clip_torch opencv-python-headless scikit-learn scipy matplotlib seaborn pandas
 Levenshtein RapidFuzz nbval pytest pytest-timeout hypothesis jupyterlab papermill jupyter-book pooch
-PyYAML jsonschema safetensors pillow tqdm shapely pyclipper ruff ImageHash
+PyYAML jsonschema safetensors pillow lancedb pyarrow filelock tqdm shapely pyclipper ruff ImageHash
 """.split()
 
 
@@ -79,7 +79,8 @@ def test_jupyter_book_is_version_1():
 
 
 def test_extras_do_not_change_the_main_pins():
-    both = set(read("requirements.txt")) & set(read("requirements-ocr.txt"))
+    files = [set(read(f"requirements{name}.txt")) for name in ("", "-ocr", "-heic")]
+    both = files[0] & files[1] | files[0] & files[2] | files[1] & files[2]
     assert not both, f"pinned in two places: {both}"
 
 
@@ -90,7 +91,14 @@ def test_the_library_pins_nothing_itself():
 
 @pytest.mark.parametrize(
     "name",
-    ["requirements.txt", "requirements-ocr.txt", "environment.yml", "pyproject.toml", "Makefile"],
+    [
+        "requirements.txt",
+        "requirements-ocr.txt",
+        "requirements-heic.txt",
+        "environment.yml",
+        "pyproject.toml",
+        "Makefile",
+    ],
 )
 def test_no_private_registry_and_no_local_wheels(name):
     text = (ROOT / name).read_text(encoding="utf-8")

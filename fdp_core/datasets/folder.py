@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fdp_core.datasets.images import SUFFIXES, image_files
+from fdp_core.datasets.images import EXCLUDE, SUFFIXES, image_files
 from fdp_core.datasets.manifest import ManifestError, manifest
 from fdp_core.datasets.protocol import WORD_PROTOCOL, build_queries, normalise
 from fdp_core.datasets.readers import LookUp, decoded
@@ -131,15 +131,20 @@ def _not_there(unknown: list[tuple[int, str]], ids: Sequence[str]) -> str:
     return f"the folder has no such photograph: {'; '.join(told)}. Mend the names or remove the rows."
 
 
-def load_folder(folder: str | os.PathLike[str], may_show: bool = False) -> Gallery:
+def load_folder(
+    folder: str | os.PathLike[str], may_show: bool = False, exclude: Sequence[str] = EXCLUDE, follow_links: bool = False
+) -> Gallery:
     """Make a gallery of all image files of a folder and of the folders in it.
 
     Args:
         folder: the folder.
         may_show: whether its photographs may be shown to others; the caller knows.
+        exclude: patterns of names that are left out: hidden files, recycle bins and thumbnails, if nothing is given.
+        follow_links: linked folders, too, each once.
 
     Returns:
-        A gallery named after the folder, of split ``"test"``, ids relative to the folder.
+        A gallery named after the folder, of split ``"test"``, ids relative to the folder; bytes of a name that are not
+        UTF-8 are written ``\\xe9``. A warning names the kinds of pictures that are not read.
 
     Raises:
         DatasetMissing: there is no such folder, or no image in it.
@@ -147,12 +152,16 @@ def load_folder(folder: str | os.PathLike[str], may_show: bool = False) -> Galle
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DatasetMissing(f"There is no folder {folder}. Give the path of a folder that holds photographs.")
-    paths = image_files(folder)
+    paths = image_files(folder, exclude=exclude, follow_links=follow_links, tell=True)
     if not paths:
         kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
         raise DatasetMissing(f"The folder {folder} holds no photographs (looked for {kinds}).")
-    photos = tuple(Photo(path.relative_to(folder).as_posix(), path) for path in paths)
+    photos = tuple(Photo(_printable(path.relative_to(folder).as_posix()), path) for path in paths)
     return Gallery(folder.resolve().name, "test", photos, manifest_hash="", may_show=may_show)
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def as_folder(name: str | os.PathLike[str]) -> Path | None:

@@ -2,29 +2,86 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import datetime
+import fnmatch
+import io
 import math
 import os
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
+with contextlib.suppress(ImportError):  # the extra [heic]
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
 LARGEST = 89_478_485  # pixels: larger photographs are read smaller, as a phone's 200 megapixels need gigabytes
-Image.MAX_IMAGE_PIXELS = 6 * LARGEST  # PIL warns from here on and refuses twice as many: a bomb, not a photograph
+TOO_LARGE = 12 * LARGEST  # pixels: no photograph, and more than the memory of most machines
+Image.MAX_IMAGE_PIXELS = TOO_LARGE  # PIL speaks of an attack; here it is said plainly below
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+# PIL's readers that are meant: others hand a file to other programs (PostScript), whatever its name is.
+Image.init()
+FORMATS = [name for name in ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "HEIF") if name in Image.ID]
+SUFFIXES = tuple(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"]
+    + [".heic", ".heif", ".hif"] * ("HEIF" in Image.ID)
+)
+PICTURES = ".heic .heif .hif .jxl .jp2 .psd .dng .cr2 .cr3 .nef .arw .raf .orf .rw2".split()  # told where left out
+# names that are left out: hidden ones, recycle bins, and the small copies that other programs keep
+EXCLUDE = (".*", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX", "Trash")
+EXCLUDE += ("thumbs", "thumbnails")
 
 
-def image_files(folder: str | os.PathLike[str], recursive: bool = True) -> list[Path]:
-    """List the image files of a folder by suffix, sorted by path, without hidden ones and linked folders.
+class LeftOut(UserWarning):
+    """A folder holds pictures that are not read; the warning names their kinds, once."""
+
+
+def image_files(
+    folder: str | os.PathLike[str],
+    recursive: bool = True,
+    exclude: Sequence[str] = EXCLUDE,
+    follow_links: bool = False,
+    tell: bool = False,
+) -> list[Path]:
+    """List the image files of a folder by suffix, sorted by path.
 
     A suffix only selects: what a file really is gets decided from its content when it is opened (D4).
+
+    Args:
+        folder: the folder.
+        recursive: folders in it, too.
+        exclude: patterns of names, of files and folders, that are left out; upper and lower case are one.
+        follow_links: linked folders, too, each once, so that a link to a folder above it does no harm.
+        tell: warn (:class:`LeftOut`) of pictures whose kind is not read.
     """
-    found = []
-    for base, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        found += [Path(base, name) for name in names if not name.startswith(".") and name.lower().endswith(SUFFIXES)]
+    skipped = [pattern.lower() for pattern in exclude]
+
+    def wanted(name: str) -> bool:
+        return not any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in skipped)
+
+    found, seen, left = [], set(), collections.Counter()
+    for base, folders, names in os.walk(folder, followlinks=follow_links):
+        real = os.path.realpath(base)
+        folders[:] = sorted(filter(wanted, folders)) if recursive and real not in seen else []
+        if real in seen:
+            continue
+        seen.add(real)
+        for name in filter(wanted, names):
+            path, suffix = Path(base, name), os.path.splitext(name)[1].lower()
+            if suffix in SUFFIXES and (path.is_file() or not path.exists()):  # a pipe or a device may never end
+                found.append(path)
+            left[suffix] += suffix in PICTURES and suffix not in SUFFIXES
+    if tell and (kinds := sorted(kind for kind, count in left.items() if count)):
+        told = f"{left.total()} files left out: {', '.join(kinds)}"
+        heic = " `pip install 'fdp-core[heic]'` reads HEIC." if set(kinds) & {".heic", ".heif", ".hif"} else ""
+        warnings.warn(f"{told}.{heic}", LeftOut, stacklevel=3)
     return sorted(found)
 
 
@@ -39,34 +96,90 @@ class CorruptImage(ValueError):
         return type(self), (self.path, self.reason)
 
 
-def open_image(path: str | os.PathLike[str]) -> Image.Image:
+@contextlib.contextmanager
+def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[Image.Image]:
+    """Open a file, or its bytes, by one of the readers that are meant."""
+    if not isinstance(source, bytes) and os.path.exists(source) and not os.path.isfile(source):
+        raise OSError("it is no regular file")
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        yield image
+
+
+def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """Open a photograph by its content, turn it upright (EXIF) and convert it to RGB before anything else.
 
-    One of more than ``LARGEST`` pixels is reduced by a whole number, a JPEG while it is decoded.
+    One of more than ``LARGEST`` pixels is reduced by a whole number, a JPEG while it is decoded. Numbers of more than
+    eight bits are scaled by their range. Behind a transparent picture stands white, or black where it is bright itself.
+
+    Args:
+        source: the file, or its bytes.
 
     Raises:
-        CorruptImage: the file is missing, truncated, or no image.
+        CorruptImage: the file is missing, truncated, no image, or larger than ``TOO_LARGE`` pixels.
 
     Source: defect D4 (files named .jpg that are GIF or PNG; conversion after resizing).
     """
+    path = "(bytes in memory)" if isinstance(source, bytes) else source
     try:
-        with Image.open(path) as image:
+        with _opened(source) as image:
+            if image.width * image.height > TOO_LARGE:
+                raise Image.DecompressionBombError
             if image.width * image.height > LARGEST:
                 image.draft(None, tuple(max(1, side // _times(image)) for side in image.size))
             image.load()
             upright = _upright(image if _times(image) == 1 else image.reduce(_times(image)))
-            if upright.mode in ("I;16", "I;16B", "I;16L", "I"):  # 16-bit scans: PIL would clip instead of scale
-                upright = Image.fromarray((np.clip(np.asarray(upright), 0, 65535) / 257).astype(np.uint8))
+            if upright.mode == "F" or upright.mode.startswith("I"):  # PIL would clip instead of scale
+                upright = Image.fromarray(_to_bytes(np.asarray(upright, np.float64)))
             if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
                 coloured = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured)
+                upright = Image.alpha_composite(Image.new("RGBA", coloured.size, _ground(coloured)), coloured)
             return upright.convert("RGB")
     except MemoryError:
         raise
     except FileNotFoundError as error:
         raise CorruptImage(path, "the file does not exist") from error
+    except Image.DecompressionBombError as error:
+        raise CorruptImage(path, f"it has more than the {TOO_LARGE / 1e6:.0f} megapixels that are read") from error
     except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error ... for broken files
         raise CorruptImage(path, str(error) or type(error).__name__) from error
+
+
+def opens(source: str | os.PathLike[str] | bytes) -> bool:
+    """Tell whether a photograph can be read."""
+    try:
+        open_image(source)
+    except CorruptImage:
+        return False
+    return True
+
+
+def date_taken(source: str | os.PathLike[str] | bytes) -> datetime.datetime | None:
+    """Return when a photograph was taken, from its EXIF data; None where it does not say so."""
+    try:
+        with _opened(source) as image:
+            if image.format == "PNG" and "exif" not in image.info:
+                return None  # PIL would decode all of it to look for them at its end
+            exif = image.getexif()
+            text = exif.get_ifd(0x8769).get(0x9003) or exif.get(0x0132)  # DateTimeOriginal, DateTime
+            return datetime.datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+    except Exception:  # none, or none that is a date
+        return None
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """Scale numbers [h, w] to uint8 by the smallest usual range that holds them, else by their own."""
+    values = np.nan_to_num(values, posinf=0, neginf=0)
+    low, high = values.min(), values.max()
+    if low >= 0:
+        low, high = 0.0, next((top for bits in (1, 8, 10, 12, 14, 16) if high <= (top := 2.0**bits - 1)), high)
+    return np.round((values - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+
+
+def _ground(image: Image.Image) -> str:
+    """Return the ground on which the opaque pixels of an RGBA picture can be seen."""
+    alpha = np.asarray(image.getchannel("A"), np.float64)
+    light = np.asarray(image.convert("RGB").convert("L"), np.float64)
+    return "black" if (alpha * light).sum() > 127.5 * alpha.sum() else "white"
 
 
 def _times(image: Image.Image) -> int:

@@ -47,12 +47,19 @@ class Photo:
         path: where the image file lies.
         words: the annotated words; empty where a set annotates none (IIIT-STR tells only what is relevant).
         pictures: the picture concepts that were rendered into it (rendered sets), else empty.
+        data: the file's bytes where they are in memory; ``path`` is then only a name.
     """
 
     id: str
     path: Path
     words: tuple[Word, ...] = ()
     pictures: tuple[str, ...] = ()
+    data: bytes | None = field(default=None, repr=False)
+
+    @property
+    def source(self) -> Path | bytes:
+        """Return what to read the photograph from."""
+        return self.path if self.data is None else self.data
 
 
 @dataclass(frozen=True, eq=False)

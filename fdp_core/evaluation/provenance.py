@@ -111,10 +111,10 @@ def cache_folder(kind: str) -> Path:
     return Path(os.environ.get("FDP_CACHE") or home() / ".cache").expanduser() / kind
 
 
-def index_file(photographs: str | Path, model_hash: str) -> Path:
+def index_folder(photographs: str | Path, model_hash: str) -> Path:
     """Return where the search index of a folder of photographs by one model is kept."""
     folder = Path(photographs).expanduser().resolve()
-    return cache_folder("indexes") / f"{_slug(folder.name)}_{_digest([str(folder), model_hash])}.safetensors"
+    return cache_folder("indexes") / f"{_slug(folder.name)}_{_digest([str(folder), model_hash])}"
 
 
 def run_folder(name: str, **facts: Any) -> Path:

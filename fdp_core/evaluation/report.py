@@ -175,6 +175,11 @@ def evaluate(
         scores = np.asarray(system.scores(gallery, texts), float)
         seconds["gallery"], seconds["queries"] = clock() - start, 0.0
         missing = np.isnan(scores).any(axis=0)
+        partly = missing & ~np.isnan(scores).all(axis=0)
+        if scores.shape == shape and partly.any():
+            named = ", ".join(photo.id for photo, bad in zip(gallery.photos, partly) if bad)
+            told = f"{system.name} gave no number (NaN) for some queries on {named}"
+            warnings.warn(f"{told}; these count as unreadable for all queries.", stacklevel=2)
     else:
         features = system.encode_gallery(gallery)
         if not isinstance(features, VectorSets):

@@ -114,12 +114,12 @@ class RegionSystem:
         """
         start, counts, parts, errors = time.perf_counter(), [], [], []
         found = in_order(self._read, gallery.photos, self._engine.workers, self.progress, "regions")
-        for photo, vectors in zip(gallery.photos, found):
-            if isinstance(vectors, str):
-                errors.append((photo.id, vectors))
+        for photo, regions in zip(gallery.photos, found):
+            if isinstance(regions, str):
+                errors.append((photo.id, regions))
             else:
-                parts.append(vectors)
-            counts.append(0 if isinstance(vectors, str) else len(vectors))
+                parts.append(regions)
+            counts.append(0 if isinstance(regions, str) else len(regions[0]))
         if errors:
             warnings.warn(error_report(errors), CorruptPhotographs, stacklevel=2)
         if not parts:
@@ -133,7 +133,8 @@ class RegionSystem:
             timed="read, decode, resize, find words, cuts and their encoding",
         )
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self.sets = VectorSets(np.concatenate(parts).astype(np.float32), starts)
+        vectors, corners = (np.concatenate(part).astype(np.float32) for part in zip(*parts))
+        self.sets = VectorSets(vectors, starts, corners)
         return self.sets
 
     def encode_image(self, image: np.ndarray) -> np.ndarray:
@@ -144,13 +145,20 @@ class RegionSystem:
         that. Where no region was found, FDP's own vector of the photograph stands in. Where ``options.pooled``, there
         is one row, the mean direction, without a handicap.
         """
+        return self.encode_regions(image)[0]
+
+    def encode_regions(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Encode a photograph as :meth:`encode_image` does: (rows [K, D + 1], the corners of their regions [K, 4, 2] in
+        its pixels, NaN where a row is no single region's)."""
         quads, scores = self.find(image)
         rows = self.encode_crops(self.cut(image, quads))
         if not len(rows):
             rows, scores = self._whole(image)[None], np.array([_UNSURE], np.float32)
+        if self.options.pooled or not len(quads):
+            quads = np.full((1, 4, 2), np.nan, np.float32)
         if self.options.pooled:
-            return np.pad(_mean(rows), ((0, 0), (0, 1)))
-        return np.column_stack([rows, -word_finder.handicap(rows, scores, self._common)])
+            return np.pad(_mean(rows), ((0, 0), (0, 1))), quads
+        return np.column_stack([rows, -word_finder.handicap(rows, scores, self._common)]), quads
 
     def find(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find word regions: uint8 [h, w, 3] -> (corners float32 [R, 4, 2] in its pixels, scores float32 [R] in 0..1).
@@ -173,13 +181,13 @@ class RegionSystem:
         square, _ = geometry.fit_array(image, self.model.config.image_size, self.model.config.retrieval_fit)
         return self.model.encode_images(square[None])[0].cpu().numpy()
 
-    def _read(self, photo: Photo) -> np.ndarray | str:
+    def _read(self, photo: Photo) -> tuple[np.ndarray, np.ndarray] | str:
         """Read and encode one photograph, or say why it cannot be read."""
         try:
-            image = np.asarray(images.open_image(photo.path))
+            image = np.asarray(images.open_image(photo.source))
         except images.CorruptImage as error:
             return reason_of(error)
-        return self.encode_image(image)
+        return self.encode_regions(image)
 
 
 def _engine(

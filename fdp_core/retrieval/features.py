@@ -24,7 +24,7 @@ from tqdm import tqdm
 from fdp_core.backbones import STRIDE, Backbone
 from fdp_core.datasets.images import CorruptImage, open_image
 from fdp_core.datasets.types import Gallery, Photo
-from fdp_core.files import atomic_write_bytes, sha256_file
+from fdp_core.files import atomic_write_bytes, sha256_of
 from fdp_core.retrieval import geometry
 from fdp_core.retrieval.fast_trunk import FastTrunk
 from fdp_core.retrieval.geometry import Geometry
@@ -225,7 +225,7 @@ def reason_of(error: CorruptImage) -> str:
 def _read(photo: Photo, size: int, fit: str) -> tuple[np.ndarray, Geometry] | str:
     """Return (square uint8 image [S, S, 3], geometry), or the reason why there is none."""
     try:
-        return geometry.fit_image(open_image(photo.path), size, mode=fit)
+        return geometry.fit_image(open_image(photo.source), size, mode=fit)
     except CorruptImage as error:
         return reason_of(error)
 
@@ -289,7 +289,7 @@ def stream_features(
 def _content(photo: Photo) -> str:
     """Return the sha256 of a photograph's file; a file that cannot be read gets a name that fits no other."""
     try:
-        return sha256_file(photo.path)
+        return sha256_of(photo.source)
     except OSError:
         return f"unreadable-{uuid.uuid4().hex}"
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from fdp_core.datasets import images
 from fdp_core.datasets.types import Gallery, Photo
-from fdp_core.files import atomic_write_text, sha256_file
+from fdp_core.files import atomic_write_text, sha256_of
 from fdp_core.retrieval.features import CorruptPhotographs, error_report, reason_of
 from fdp_core.retrieval.vectors import Speed
 from fdp_core.retrieval.workers import Spare, in_order
@@ -153,7 +153,7 @@ class OcrSystem:
     def _lines(self, photo: Photo) -> tuple[list[str] | None, bool | str]:
         """Return the lines of a photograph and whether they were read now; or None and why it cannot be opened."""
         try:
-            image = images.open_image(photo.path)
+            image = images.open_image(photo.source)
         except images.CorruptImage as error:
             return None, reason_of(error)
         key = self._key(photo)
@@ -176,7 +176,7 @@ class OcrSystem:
         return np.array([[np.nan if w is None else similarity(text, w) for w in read] for text in texts])
 
     def _key(self, photo: Photo) -> str:
-        return hashlib.sha256(f"{self.version} {self.long_side} {sha256_file(photo.path)}".encode()).hexdigest()[:32]
+        return hashlib.sha256(f"{self.version} {self.long_side} {sha256_of(photo.source)}".encode()).hexdigest()[:32]
 
     def _load(self, key: str) -> list[str] | None:
         if self.cache_dir is None:

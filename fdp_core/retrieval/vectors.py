@@ -94,6 +94,8 @@ class VectorSets:
     Attributes:
         vectors: [R, D] float32, unit norm, never NaN.
         starts: [N + 1] int64, from 0 to R, never decreasing.
+        corners: [R, 4, 2] float32, the region of each vector in pixels of its upright photograph, NaN for the whole of
+            it; None where no vector has a region.
 
     Raises:
         ValueError: a shape or a type is another one, a vector holds NaN, or ``starts`` does not divide the rows.
@@ -101,6 +103,7 @@ class VectorSets:
 
     vectors: np.ndarray
     starts: np.ndarray
+    corners: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         vectors, starts = self.vectors, self.starts
@@ -112,7 +115,9 @@ class VectorSets:
             raise ValueError(f"starts go from {starts[0]} to {starts[-1]}; expected 0 to {len(vectors)}, all rows.")
         if (np.diff(starts) < 0).any():
             raise ValueError(f"starts go down after place {np.argmax(np.diff(starts) < 0)}; expected never.")
-        step = max(1, _BLOCK // max(1, vectors.shape[1]))  # in blocks: the vectors may be a map of a file beyond memory
+        if self.corners is not None and self.corners.shape != (len(vectors), 4, 2):
+            raise ValueError(f"corners are {self.corners.shape}; expected ({len(vectors)}, 4, 2).")
+        step = max(1, _BLOCK // max(1, vectors.shape[1]))  # in blocks: a mask of all would take a quarter more
         if any(np.isnan(vectors[i : i + step]).any() for i in range(0, len(vectors), step)):
             raise ValueError("vectors hold NaN; a photograph that cannot be read has no row instead.")
 
@@ -156,14 +161,20 @@ class VectorSets:
         if mask.dtype != bool or mask.shape != (len(self),):
             raise ValueError(f"The mask is {mask.dtype} {mask.shape}; expected bool ({len(self)},).")
         counts = np.diff(self.starts)
-        return VectorSets(self.vectors[np.repeat(mask, counts)], np.append(0, np.cumsum(counts[mask])))
+        rows = np.repeat(mask, counts)
+        corners = None if self.corners is None else self.corners[rows]
+        return VectorSets(self.vectors[rows], np.append(0, np.cumsum(counts[mask])), corners)
 
-    def nearest(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(
+        self, query: np.ndarray, k: int, weights: np.ndarray | None = None, among: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find the k photographs with the highest scores, and those that tie with the last, in one pass of float32.
 
         Args:
-            query: [D] float32, unit norm.
+            query: [D] float32, unit norm; or [Q, D], and the score is the sum of theirs by ``weights``.
             k: how many, at least 1.
+            weights: [Q] float, see :func:`query_vectors`; None for a query of one vector.
+            among: [N] bool, the photographs to choose from; None for all.
 
         Returns:
             (places of photographs [K] int64, ascending; their scores [K] float32, as :meth:`scores` rounds them). All
@@ -172,24 +183,30 @@ class VectorSets:
         Raises:
             ValueError: the query has another width, or k is not positive.
         """
-        if query.shape != self.vectors.shape[1:]:
-            raise ValueError(f"The query is {query.shape}; expected {self.vectors.shape[1:]}.")
+        queries, weights = np.atleast_2d(query).astype(np.float32), np.ones(1) if weights is None else weights
+        if queries.shape != (len(weights), self.vectors.shape[1]):
+            raise ValueError(f"The query is {query.shape}; expected {self.vectors.shape[1:]} or a row for each weight.")
         if k < 1:
             raise ValueError(f"k is {k}; expected 1 or more.")
         places = np.flatnonzero(self.readable)
+        rough = np.zeros(0)
+        if len(places):
+            rough = np.maximum.reduceat(self.vectors @ queries.T, self.starts[places]) @ weights
+        if among is not None:
+            places, rough = places[among[places]], rough[among[places]]
         if not len(places):
             return places, np.zeros(0, np.float32)
-        rough = np.maximum.reduceat(self.vectors @ query.astype(np.float32), self.starts[places])
         if k < len(places):
-            slack = 4 * query.size * 2.0**-24  # of a sum of D products of unit vectors, on both sides
+            slack = 4 * queries.shape[1] * 2.0**-24  # of a sum of D products of unit vectors, on both sides
             border = np.partition(rough, len(rough) - k)[len(rough) - k] - slack
             places = places[rough >= border]
         counts = self.starts[places + 1] - self.starts[places]
         ends = np.cumsum(counts)
-        rows = np.arange(ends[-1]) + np.repeat(self.starts[places] - (ends - counts), counts)
+        rows = np.arange(counts.sum()) + np.repeat(self.starts[places] - (ends - counts), counts)
         # Row by row, in double precision: copies of one photograph tie exactly wherever they stand.
-        products = (self.vectors[rows].astype(np.float64) * query.astype(np.float64)).sum(axis=1)
-        return places, np.maximum.reduceat(products, ends - counts).astype(np.float32)
+        found = self.vectors[rows].astype(np.float64)
+        products = np.stack([(found * each).sum(axis=1) for each in queries.astype(np.float64)], axis=1)
+        return places, (np.maximum.reduceat(products, ends - counts) @ weights).astype(np.float32)
 
     def scores(self, queries: np.ndarray) -> np.ndarray:
         """Score every photograph by the largest cosine of a query with its vectors.
@@ -215,6 +232,18 @@ class VectorSets:
             products = queries[i : i + step].astype(np.float64) @ vectors
             scores[i : i + step, readable] = np.maximum.reduceat(products, firsts, axis=1)
         return scores
+
+
+def query_vectors(system: Embedder, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Encode a text as one query: (vectors [Q, D] float32, the text's own first; their weights [Q], of sum one).
+
+    Where ``system.by_words`` says that a vector holds a single word, a phrase is asked for by itself and by its words,
+    half and half: they stand anywhere in the photograph, and a photograph in which they stand together gains.
+    """
+    words = text.split() if getattr(system, "by_words", False) else []
+    words = words if len(words) > 1 else []
+    weights = np.array([0.5, *[0.5 / len(words)] * len(words)] if words else [1.0])
+    return np.asarray(system.encode_queries([text, *words]), np.float32), weights
 
 
 def score_texts(

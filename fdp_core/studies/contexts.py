@@ -121,8 +121,7 @@ def of_gallery(index: Index, gallery: Gallery) -> VectorSets:
         index: a :class:`fdp_core.retrieval.index.Index` of this gallery.
         gallery: N photographs.
     """
-    at = {name: row for row, name in enumerate(index.ids)}
-    rows = [at.get(photo.id) for photo in gallery.photos]
-    found = [[] if row is None else index.features[index.starts[row] : index.starts[row + 1]] for row in rows]
-    starts = np.append(0, np.cumsum([len(rows) for rows in found])).astype(np.int64)
-    return VectorSets(np.concatenate([rows for rows in found if len(rows)]).astype(np.float32), starts)
+    sets, at = index.sets, {name: row for row, name in enumerate(index.ids)}
+    found = [slice(*sets.starts[at[photo.id] :][:2]) if photo.id in at else slice(0) for photo in gallery.photos]
+    parts = [sets.vectors[rows] for rows in found]
+    return VectorSets(np.concatenate(parts), np.append(0, np.cumsum([len(part) for part in parts], dtype=np.int64)))

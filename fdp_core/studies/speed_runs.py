@@ -4,7 +4,7 @@
     FDP_DATA=... python -m fdp_core.studies.speed_runs query_latency --count 1000000 --width 1024
     FDP_DATA=... python -m fdp_core.studies.speed_runs training_step --backbone RN50 --batch 48
     python -m fdp_core.studies.speed_runs trunk_speed --backbone RN50 --threads 2 --clock wall
-    python -m fdp_core.studies.speed_runs index_memory --counts 1000 50000
+    python -m fdp_core.studies.speed_runs index_scale --count 50000 --per 20
 
 With one thread the clock is the process's own; two threads need a quiet machine and the clock on the wall.
 """
@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import multiprocessing
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -28,7 +25,6 @@ import torch
 
 from fdp_core import backbones, checkpoint, config, datasets, words
 from fdp_core.datasets import Gallery, Photo
-from fdp_core.datasets.images import open_image
 from fdp_core.distract import Distractors
 from fdp_core.model import FDP
 from fdp_core.regions.openvino import OpenVinoMissing
@@ -49,9 +45,9 @@ RIVALS = {"OCR pipeline": 1, "OCR pipeline, parallel": 2}  # readers at once
 HELP = {
     "backbone": "mini, or RN50 and its like with random weights, which take as long as trained ones",
     "count": "photographs, the first of the test split; of query_latency: vectors",
-    "counts": "photographs of the two indexes",
     "kind": "vectors between real neighbours, or random directions",
     "long_side": "of the OCR pipeline's input, pixels",
+    "per": "vectors a photograph",
     "photographs": "whose region vectors are the real ones",
     "rungs": "ends: the baseline step and the library's alone",
     "threads": "of PyTorch; the OCR engine takes its own default",
@@ -66,8 +62,7 @@ def _finish(
     """Print the values and write the record."""
     for name, value in values.items():
         print(f"{name}: {value:.4g}")
-    internal = ("name", "folder", "child")
-    parameters = {key: value for key, value in vars(args).items() if key not in internal} | facts.pop("found", {})
+    parameters = {key: value for key, value in vars(args).items() if key != "name"} | facts.pop("found", {})
     print(speed.record(system, metric, values, protocol, parameters, **facts).name)
 
 
@@ -265,57 +260,68 @@ def trunk_speed(args: argparse.Namespace) -> None:
     _finish(args, "trunk speed", "FDP over trunk, float32, %", values, protocol, **facts)
 
 
-def index_memory(args: argparse.Namespace) -> None:
-    """Peak memory of indexing few and many photographs, each count in a process of its own.
+def index_scale(args: argparse.Namespace) -> None:
+    """An index of made region vectors beside exact NumPy: recall@10, ms a query, update, memory, bytes on disk.
 
-    The files repeat. What is measured is by how much the peak of the resident memory grows between the end of the
-    first slice and the end. FDP around mini encodes at --image-size, so that fifty thousand take minutes.
+    The vectors lie between neighbouring region vectors of a real set, --per of them a photograph, with a handicap as
+    the word finder gives it. Photographs are a few bytes in memory, so that all but the encoding is timed. Memory is
+    how far the peak of the resident memory rises above what it was before.
     """
-    if args.child:
-        print(json.dumps(_index(args, args.child)))
-        return
-    found = {}
+    model = checkpoint.load(checkpoint.SHIPPED).eval()
+    gallery, queries = datasets.load(args.dataset, "test")
+    few = dataclasses.replace(gallery, photos=gallery.photos[: args.photographs])
+    regions = RegionSystem(model, progress=False)
+    made = _Made(regions, regions.encode_gallery(few).vectors, args.per)
+    photos = tuple(Photo(f"{n:07d}", Path(f"{n:07d}"), data=f"{n}".encode()) for n in range(args.count))
+    texts, values = list(queries.texts)[: args.queries], {}
     with tempfile.TemporaryDirectory() as folder:
-        small = Path(folder) / "small"
-        small.mkdir()
-        gallery, _ = datasets.load(args.dataset, "test")
-        for photo in gallery.photos[:20]:  # small files: fifty thousand are decoded
-            open_image(photo.path).resize((128, 96)).save(small / f"{Path(photo.path).stem}.jpg")
-        options = ["--dataset", args.dataset, "--image-size", str(args.image_size), "--threads", str(args.threads)]
-        for count in args.counts:
-            command = [sys.executable, "-m", "fdp_core.studies.speed_runs", args.name, *options]
-            command += ["--folder", str(small), "--child", str(count)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found[count] = json.loads(done.stdout.splitlines()[-1])
-    few, many = args.counts
-    values = {f"{key}, {count} photographs": value for count, line in found.items() for key, value in line.items()}
-    values["bytes of memory a photograph"] = (found[many]["growth"] - found[few]["growth"]) / (many - few)
-    values["bytes of the file a photograph"] = found[many]["file"] / many
-    metric = "peak of many over peak of few, %"
-    values[metric] = 100 * found[many]["peak"] / found[few]["peak"]
-    protocol = (
-        f"repeated small files at {args.image_size} pixels, each count in a process of its own; peak resident memory"
-    )
-    model = FDP(backbones.load("mini"), config.preset("default"))
-    facts = {"set": args.dataset, "split": "test", "images": many, "model": model}
-    seconds = sum(line["seconds"] for line in found.values())
-    _finish(args, "index memory", metric, values, protocol, seconds=seconds, **facts)
+        opened, start, before = index.Index.open(folder, made), time.perf_counter(), speed.peak_memory()
+        opened.update(dataclasses.replace(gallery, photos=photos[:-10]))
+        values["build, s"] = time.perf_counter() - start
+        values["memory of build, bytes"] = speed.peak_memory() - before
+        start = time.perf_counter()
+        opened.update(dataclasses.replace(gallery, photos=photos), progress=False)
+        values["update of 10 photographs, s"] = time.perf_counter() - start
+        values["disk, bytes"] = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+        before, encoded = speed.peak_memory(), dict(zip(texts, regions.encode_queries(texts)))
+        made.encode_queries = lambda texts: np.array([encoded[text] for text in texts])  # the search alone is timed
+        turn = iter(range(10**9))
+        timings = speed.take_turns(
+            {"index": lambda: opened.search(texts[next(turn) % len(texts)])}, args.rounds * len(texts), warm_up=3
+        )
+        values["memory of search, bytes"] = speed.peak_memory() - before
+        hits = [[hit.row for hit in opened.search(text)] for text in texts]
+        sets = opened.sets  # from here on exact
+        ways = {"exact": lambda: sets.nearest(encoded[texts[next(turn) % len(texts)]], 10)}
+        exact = speed.take_turns(ways, args.rounds * len(texts), warm_up=1)
+        right = []
+        for text in texts:
+            places, scores = sets.nearest(encoded[text], 10)
+            right.append(places[np.argsort(-scores, kind="stable")[:10]])
+    values["vectors"], values["bytes of the vectors"] = float(len(sets.vectors)), 2.0 * sets.vectors.size
+    values["index, ms"] = 1000 * timings.median("index", "wall")
+    values["exact, ms"] = 1000 * exact.median("exact", "wall")
+    values["recall@10, %"] = 100 * vector_search.recall(np.array(hits), np.array(right))
+    protocol = f"{args.rounds} rounds over {len(texts)} queries one by one; made vectors; clock: wall"
+    facts = {"queries": len(texts), "images": args.count, "model": model, "seconds": _seconds(timings)}
+    _finish(args, "index scale", "recall@10, %", values, protocol, **facts, **_about(gallery))
 
 
-def _index(args: argparse.Namespace, count: int) -> dict[str, float]:
-    """Index ``count`` photographs and return what that took, bytes and seconds."""
-    gallery, _ = datasets.load(args.dataset, "test")
-    small = Path(args.folder)
-    files = sorted(small.iterdir())
-    photos = tuple(Photo(f"{n:06d}", files[n % len(files)], ()) for n in range(count))
-    model = FDP(backbones.load("mini"), config.preset("default", image_size=args.image_size)).eval()
-    system = systems.fdp(model, progress=False, batch_size=32)
-    first = dataclasses.replace(gallery, photos=photos[: 2 * index.SLICE])
-    index.write(system, first, small.parent / "warm")
-    before, start = speed.peak_memory(), time.process_time()
-    path = index.write(system, dataclasses.replace(gallery, photos=photos), small.parent / "index")
-    peak, seconds = speed.peak_memory(), time.process_time() - start
-    return {"growth": peak - before, "peak": peak, "file": path.stat().st_size, "seconds": seconds}
+class _Made:
+    """An embedder that makes vectors between real ones, the same for a slice that begins with the same photograph."""
+
+    name, by_words = "made", False
+
+    def __init__(self, system: RegionSystem, real: np.ndarray, per: int) -> None:
+        self.real, self.per, self.encode_queries = real[:, :-1], per, system.encode_queries
+        self.model_hash = f"made{per}{system.model_hash}"
+
+    def encode_gallery(self, gallery: Gallery) -> VectorSets:
+        """Return ``per`` vectors a photograph, [per * N, D + 1]."""
+        count, seed = self.per * len(gallery), int(gallery.photos[0].id)
+        handicap = -0.3 * np.random.default_rng(seed).random((count, 1), dtype=np.float32)
+        vectors = np.hstack([vector_search.jittered(self.real, count, seed=seed), handicap])
+        return VectorSets(vectors, np.arange(0, count + 1, self.per))
 
 
 RUNS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, object]]] = {
@@ -337,9 +343,9 @@ RUNS: dict[str, tuple[Callable[[argparse.Namespace], None], dict[str, object]]] 
         trunk_speed,
         {"backbone": "mini", "image_size": 640, "batch": 1, "rounds": 15, "threads": 1, "clock": "cpu"},
     ),
-    "index_memory": (
-        index_memory,
-        {"dataset": "mini", "counts": [1000, 50_000], "image_size": 64, "threads": 1, "folder": "", "child": 0},
+    "index_scale": (
+        index_scale,
+        {"dataset": "mini", "photographs": 40, "count": 50_000, "per": 20, "queries": 60, "rounds": 3, "threads": 1},
     ),
 }
 
@@ -356,15 +362,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         about = str(run.__doc__)
         command = commands.add_parser(name, help=about.splitlines()[0], description=about)
         for option, default in options.items():
-            many = isinstance(default, list)
-            command.add_argument(
-                f"--{option.replace('_', '-')}",
-                type=type(default[0] if many else default),
-                nargs=len(default) if many else None,
-                default=default,
-                choices=CHOICES.get(option),
-                help=argparse.SUPPRESS if option in ("folder", "child") else HELP.get(option, " "),
-            )
+            name, choices = f"--{option.replace('_', '-')}", CHOICES.get(option)
+            command.add_argument(name, type=type(default), default=default, choices=choices, help=HELP.get(option, " "))
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     RUNS[args.name][0](args)

@@ -19,6 +19,7 @@ from fdp_core.config import Config
 from fdp_core.datasets.types import Gallery
 from fdp_core.distract import Candidates, Distractors, soft_targets
 from fdp_core.evaluation import metrics
+from fdp_core.files import only_owner
 from fdp_core.model import FDP
 from fdp_core.retrieval.features import trunk_features
 from fdp_core.training import samples
@@ -182,6 +183,7 @@ def train(
 
     Raises:
         ValueError: the data hold no usable word, or ``out_dir`` holds another run.
+        fdp_core.files.FolderInUse: another training is writing to ``out_dir``.
         FloatingPointError: a loss is not finite.
         KeyboardInterrupt: handed on after a checkpoint was written.
 
@@ -203,7 +205,7 @@ def train(
     )
     device = next(model.parameters()).device
     gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):  # the caller's generators stay untouched
+    with only_owner(out_dir), torch.random.fork_rng(devices=gpus):  # the caller's generators stay untouched
         torch.manual_seed(config.seed)
         names = hashlib.sha256((data.fingerprint() + "\n".join(distractors.words)).encode()).hexdigest()
         run = Run(model, config, names, None if out_dir is None else Path(out_dir))

@@ -5,6 +5,8 @@ import fcntl
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -42,7 +44,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(files.DiskFault, match=r"x\.json cannot be written: No space.*MB are free in .*FDP_CACHE"):
         files.atomic_write_text(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -81,3 +83,30 @@ def test_sha256_file(tmp_path):
     data = bytes(range(256)) * 9000
     (tmp_path / "f").write_bytes(data)
     assert files.sha256_file(tmp_path / "f") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there nobody can be asked")
+def test_what_a_killed_process_left_is_collected_by_the_next(tmp_path):
+    kill = "import os; from fdp_core import files\nwith files.atomic_path({!r}): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", kill.format(str(tmp_path / "x.json"))], check=False)
+    left = list(tmp_path.iterdir())
+    assert len(left) == 1 and left[0].name.startswith(".x-")
+    mine = tmp_path / left[0].name.replace(left[0].name.split(".")[2].split("-")[0], str(os.getpid()))
+    mine.touch()
+    files.atomic_write_text(tmp_path / "y.json", "new")
+    assert set(tmp_path.iterdir()) == {tmp_path / "y.json", mine}
+
+
+def test_a_folder_has_one_owner(tmp_path):
+    with files.only_owner(tmp_path / "run"), files.only_owner(None):
+        with pytest.raises(files.FolderInUse, match="Another process is working in .*run. Wait"):
+            with files.only_owner(tmp_path / "run"):
+                pass
+    with files.only_owner(tmp_path / "run"):
+        pass
+
+
+def test_other_errors_of_a_disk_stay_what_they_are():
+    assert files.disk_fault(ValueError("no disk"), "x") is None
+    assert files.disk_fault(OSError(errno.ENOENT, "none"), "x") is None
+    assert "read-only" in str(files.disk_fault(RuntimeError("lance: os error 30"), "x")).lower()

@@ -33,5 +33,7 @@ def test_importing_the_package_brings_in_pytorch_and_nothing_else_that_is_large(
 def test_ten_lines_search_a_folder(tmp_path):
     for name in "ab":
         Image.fromarray(np.full((64, 64, 3), ord(name), np.uint8)).save(tmp_path / f"{name}.png")
-    found = fdp_core.Index.build(fdp_core.load(), tmp_path).search("coffee", k=5)
+    index = fdp_core.Index.open("memory://", fdp_core.load(), progress=False)
+    index.update(tmp_path, progress=False)
+    found = index.search("coffee", k=5)
     assert {hit.path.name for hit in found} == {"a.png", "b.png"}

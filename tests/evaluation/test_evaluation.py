@@ -190,3 +190,17 @@ def test_bad_input_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match=r"expected \[5, D\]"):
         evaluate(Short(), shown, queries())
+
+
+def test_one_nan_is_told_by_the_photographs_name(tmp_path):
+    class Some:
+        name = "some"
+
+        def scores(self, shown, texts):
+            scores = np.eye(5)
+            scores[2, 3] = np.nan
+            return scores
+
+    with pytest.warns(UserWarning, match=r"some gave no number \(NaN\) for some queries on 03\.png; these count"):
+        report = evaluate(Some(), gallery(tmp_path), queries())
+    assert report.unreadable == ("03.png",)

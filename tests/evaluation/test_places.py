@@ -14,9 +14,9 @@ def test_runs_are_found_by_their_facts(tmp_path, monkeypatch):
 def test_indexes_belong_to_a_folder_and_a_model(tmp_path, monkeypatch):
     monkeypatch.setenv("FDP_CACHE", str(tmp_path / "cache"))
     here, there = tmp_path / "a" / "photos", tmp_path / "b" / "photos"
-    files = {provenance.index_file(folder, model) for folder in (here, there) for model in ("m1", "m2")}
+    files = {provenance.index_folder(folder, model) for folder in (here, there) for model in ("m1", "m2")}
     assert len(files) == 4 and all(file.parent == tmp_path / "cache" / "indexes" for file in files)
-    assert provenance.index_file(here, "m1") == provenance.index_file(tmp_path / "b" / ".." / "a" / "photos", "m1")
+    assert provenance.index_folder(here, "m1") == provenance.index_folder(tmp_path / "b" / ".." / "a" / "photos", "m1")
 
 
 def test_caches_lie_in_the_checkout_unless_told_otherwise(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def test_a_small_folder(folder, regions, count):
         shutil.copy(photo.path, folder)
     found = run("00", folder=str(folder), regions=regions, model="")
     assert len(found["index"]) == count and len(found["hits"]) == count
-    assert found["truth"] is None and (regions > 0 or len(found["index"].features) == count)
+    assert found["truth"] is None and (regions > 0 or len(found["index"].sets.vectors) == count)
 
 
 def test_a_folder_whose_name_is_a_number(folder, monkeypatch):

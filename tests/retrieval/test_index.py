@@ -1,31 +1,69 @@
-"""The index: exact search, the same after a round trip, refused when stale or damaged; written slice by slice in memory
-that does not grow with the photographs.
-"""
+"""The index: exact search, updates that encode only what is new, kills, two processes, damage, and the large path."""
 
-import hashlib
-import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+import warnings
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
-from eval_fakes import FakeBackbone, HandSystem, draw, gallery
+from eval_fakes import FakeBackbone, HandSystem, gallery
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from index_in_a_process import WIDTH, Fast
+from PIL import Image
 
 from fdp_core import backbones
 from fdp_core.datasets import DatasetMissing, Gallery, Photo, load
+from fdp_core.files import DiskFault, FolderInUse
+from fdp_core.retrieval import index as module
 from fdp_core.retrieval import systems
 from fdp_core.retrieval.features import CorruptPhotographs
-from fdp_core.retrieval.index import CorruptIndex, Index, StaleIndex, open_index, write
+from fdp_core.retrieval.index import MEMORY, CorruptIndex, Index, OtherModel, Update
 from fdp_core.retrieval.vectors import VectorSets
 from fdp_core.weights import MINI_WEIGHTS
+
+PROGRAM = Path(__file__).parents[1] / "index_in_a_process.py"
 
 
 def system():
     return systems.zero_shot(FakeBackbone(), 64, progress=False)
+
+
+def built(model, photographs, uri=MEMORY):
+    index = Index.open(uri, model)
+    index.update(photographs, progress=False)
+    return index
+
+
+def files(folder, count=6, start=0):
+    """Write files that the fast embedder takes for photographs, old enough to be known by their time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(start, start + count):
+        write(folder / f"{number:03d}.jpg", f"photograph {number}")
+    return folder
+
+
+def write(path, text, when=1_700_000_000):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    os.utime(path, (when, when))
+
+
+def contents(index):
+    """Return all that an index knows by heart: id -> path, vectors, corners."""
+    sets = index.sets
+    own = [slice(*sets.starts[n : n + 2]) for n in range(len(index))]
+    return {
+        name: (path, sets.vectors[rows].tobytes(), sets.corners[rows].tobytes())
+        for name, path, rows in zip(index.ids, index.paths, own)
+    }
 
 
 class SeveralVectors(HandSystem):
@@ -39,10 +77,11 @@ class SeveralVectors(HandSystem):
 
 
 def test_search_finds_the_right_photograph(tmp_path):
-    index = Index.build(HandSystem(), gallery(tmp_path))
+    index = built(HandSystem(), gallery(tmp_path))
     hits = index.search("w3", k=2)
     assert [hit.id for hit in hits] == ["03.png", "00.png"]
     assert hits[0].score == 1.0 and hits[0].rank == 1 and hits[0].path == tmp_path / "03.png"
+    assert hits[0].corners is None and index.ids[hits[0].row] == "03.png"
     assert len(index.search("w3", k=99)) == 5
     with pytest.raises(ValueError, match="k is 0"):
         index.search("w3", k=0)
@@ -52,176 +91,321 @@ def test_search_finds_the_right_photograph(tmp_path):
 
 
 def test_a_query_that_the_backbone_cannot_spell_is_refused(tmp_path):
-    index = Index.build(system(), gallery(tmp_path))
+    index = built(system(), gallery(tmp_path))
     assert index.search("hotel")
     with pytest.raises(ValueError, match="fake cannot spell '\u6f22'"):
         index.search("the \u6f22 hotel")
 
 
+def test_an_empty_index_finds_nothing(tmp_path):
+    index = Index.open(tmp_path / "i", Fast())
+    assert len(index) == 0 and index.search("a") == [] and len(index.scores("a")) == 0 and len(index.sets) == 0
+
+
 def test_a_folder_with_corrupt_photographs(tmp_path):
     gallery(tmp_path / "g", corrupt=(1,))
     (tmp_path / "g" / "notes.txt").write_text("not a photograph")
-    with pytest.warns(CorruptPhotographs, match=r"01\.png"):
-        index = Index.build(system(), tmp_path / "g")
-    assert index.ids == ("00.png", "02.png", "03.png", "04.png") and index.unreadable == ("01.png",)
+    index = Index.open(tmp_path / "i", system())
+    for _ in range(2):  # they are tried again, and named again
+        with pytest.warns(CorruptPhotographs, match=r"01\.png") as told:
+            index.update(tmp_path / "g", progress=False)
+        assert not any(str(tmp_path) in str(each.message) for each in told)
+        assert index.ids == ("00.png", "02.png", "03.png", "04.png") and index.unreadable == ("01.png",)
     assert len(index.search("hotel")) == 4
 
 
-def test_an_empty_or_missing_folder_is_said_clearly(tmp_path):
+def test_nothing_readable_and_nothing_there(tmp_path):
     with pytest.raises(DatasetMissing, match="no photographs"):
-        Index.build(system(), tmp_path)
+        built(system(), tmp_path)
     with pytest.raises(DatasetMissing, match="There is no folder"):
-        Index.build(system(), tmp_path / "none")
-
-
-def test_round_trip(tmp_path):
-    index = Index.build(system(), gallery(tmp_path / "g"))
-    path = index.save(tmp_path / "index.safetensors")
-    loaded = Index.load(path, system())
-    np.testing.assert_array_equal(loaded.features, index.features)
-    assert (loaded.ids, loaded.paths, loaded.contents) == (index.ids, index.paths, index.contents)
-    assert loaded.may_show is True and loaded.search("hotel") == index.search("hotel")
-    with pytest.raises(ValueError, match="no model"):
-        Index.load(path).search("hotel")
+        built(system(), tmp_path / "none")
+    with pytest.warns(CorruptPhotographs), pytest.raises(ValueError, match="None of the 2 photographs"):
+        built(system(), gallery(tmp_path / "g", 2, corrupt=(0, 1)))
 
 
 def test_several_vectors_a_photograph(tmp_path):
-    index = Index.build(SeveralVectors(), gallery(tmp_path / "g"))
+    index = built(SeveralVectors(), gallery(tmp_path / "g"), tmp_path / "i")
     assert index.ids == ("00.png", "01.png", "03.png", "04.png") and index.unreadable == ("02.png",)
-    assert index.features.shape == (7, 5) and index.starts.tolist() == [0, 2, 4, 6, 7] and len(index) == 4
-    np.testing.assert_array_equal(index.scores("w1"), np.array([0.8, 1, 0, 0], np.float32))
+    assert index.sets.vectors.shape == (7, 5) and index.sets.starts.tolist() == [0, 2, 4, 6, 7] and len(index) == 4
+    np.testing.assert_allclose(index.scores("w1"), [0.8, 1, 0, 0], atol=3e-4)
     hits = index.search("w4", k=3)
     assert [(hit.id, hit.row) for hit in hits] == [("04.png", 3), ("03.png", 2), ("00.png", 0)]
-    assert hits[1].score == pytest.approx(0.8) and hits[1].path == tmp_path / "g" / "03.png"
-    loaded = Index.load(index.save(tmp_path / "i"), SeveralVectors())
-    np.testing.assert_array_equal(loaded.features, index.features)
-    np.testing.assert_array_equal(loaded.starts, index.starts)
-    assert loaded.search("w4", k=3) == hits
+    assert hits[1].score == pytest.approx(0.8, abs=3e-4) and hits[1].path == tmp_path / "g" / "03.png"
+    assert Index.open(tmp_path / "i", SeveralVectors()).search("w4", k=3) == hits
 
 
-def test_one_vector_each_scores_as_the_matrix_does(tmp_path):
-    index = Index.build(system(), gallery(tmp_path))
-    query = np.asarray(system().encode_queries(["hotel"]))[0]
-    expected = (index.features.astype(np.float64) @ query.astype(np.float64)).astype(np.float32)
-    np.testing.assert_array_equal(index.scores("hotel"), expected)
-    assert index.scores("hotel").dtype == np.float32 and index.starts.tolist() == [0, 1, 2, 3, 4, 5]
+def test_what_the_table_keeps_is_what_was_encoded_up_to_half_precision(tmp_path):
+    model, folder = Fast(), files(tmp_path / "g", 9)
+    index = built(model, folder, tmp_path / "i")
+    shown = Gallery("g", "test", tuple(Photo(path.name, path) for path in sorted(folder.iterdir())), "", True)
+    sets = model.encode_gallery(shown)
+    np.testing.assert_array_equal(index.sets.vectors, sets.vectors.astype(np.float16))
+    np.testing.assert_array_equal(index.sets.corners, sets.corners)
+    whole = sets.scores(model.encode_queries(["hotel"]))[0]
+    np.testing.assert_allclose(index.scores("hotel"), whole, atol=1e-3)
+    for hit in index.search("hotel", 9):
+        first, last = index.sets.starts[hit.row :][:2]
+        best = first + np.argmax(index.sets.vectors[first:last] @ model.encode_queries(["hotel"])[0])
+        np.testing.assert_array_equal(hit.corners, index.sets.corners[best])
 
 
-@pytest.mark.parametrize("sound", [True, False])
-def test_a_file_of_the_first_format_holds_one_vector_each(tmp_path, sound):
-    features = np.eye(5, dtype=np.float32)[[3, 1]]
-    described = {
-        "format": "fdp-index-1",
-        "model_hash": "hand",
-        "contents": "",
-        "ids": json.dumps(["a.png", "b.png"]),
-        "paths": json.dumps(["photos/a.png", "photos/b.png"]),
-        "unreadable": json.dumps(["c.png"]),
-        "may_show": "true",
-        "sha256": hashlib.sha256(features.tobytes() if sound else b"others").hexdigest(),
-    }
-    path = tmp_path / "old.index"
-    path.write_bytes(safetensors.numpy.save({"features": features}, metadata=described))
-    if not sound:
-        with pytest.raises(CorruptIndex, match=r"old\.index is damaged.*hash"):
-            Index.load(path)
-        return
-    index = Index.load(path, HandSystem())
-    assert index.starts.tolist() == [0, 1, 2] and index.unreadable == ("c.png",) and index.may_show is True
-    assert [(hit.id, hit.score) for hit in index.search("w1")] == [("b.png", 1.0), ("a.png", 0.0)]
-    again = index.save(tmp_path / "new.index")
-    with safetensors.safe_open(again, framework="numpy") as file:
-        assert file.metadata()["format"] == "fdp-index-2" and file.get_tensor("starts").tolist() == [0, 1, 2]
+def test_a_phrase_is_asked_for_by_its_words_where_a_vector_holds_one(tmp_path):
+    model, shown = HandSystem(), gallery(tmp_path)
+    model.encode_queries = lambda texts: np.eye(5, dtype=np.float32)[[int(text[-1]) for text in texts]]
+    index = built(model, shown)
+    assert [hit.score for hit in index.search("w1 w2", 3)] == [1, 0, 0]
+    model.by_words = True  # half for the phrase, a quarter for either word
+    assert [(hit.id, hit.score) for hit in index.search("w1 w2", 2)] == [("02.png", 0.75), ("01.png", 0.25)]
+    np.testing.assert_array_equal(index.scores("w1 w2"), [0, 0.25, 0.75, 0, 0])
 
 
-def test_a_changed_start_is_found(tmp_path):
-    index = Index.build(SeveralVectors(), gallery(tmp_path / "g"))
-    path = index.save(tmp_path / "i")
-    data, starts = path.read_bytes(), index.starts.tobytes()
-    assert data.count(starts) == 1
-    path.write_bytes(data.replace(starts, np.array([0, 1, 4, 6, 7]).tobytes()))  # sound by itself, yet another one
-    with pytest.raises(CorruptIndex, match="do not have their hash"):
-        Index.load(path)
-
-
-def test_an_unknown_format_is_refused(tmp_path):
-    path = tmp_path / "i"
-    path.write_bytes(safetensors.numpy.save({"features": np.eye(2)}, metadata={"format": "fdp-index-3"}))
-    with pytest.raises(CorruptIndex, match=r"no index of this version \(fdp-index-2\)"):
-        Index.load(path)
-
-
-def test_another_model_is_refused(tmp_path):
-    path = Index.build(system(), gallery(tmp_path / "g")).save(tmp_path / "i")
-    with pytest.raises(StaleIndex, match="another model"):
-        Index.load(path, systems.zero_shot(FakeBackbone(), 96))
-
-
-@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign", "text"])
-def test_a_damaged_file_is_refused_by_name(tmp_path, damage):
-    path = Index.build(system(), gallery(tmp_path / "g")).save(tmp_path / "broken.index")
-    data = bytearray(path.read_bytes())
-    if damage == "foreign":
-        data = safetensors.numpy.save({"features": np.zeros((2, 2), np.float32)})
-    elif damage == "flipped":
-        data[-1] ^= 1
-    else:
-        data = {"empty": b"", "cut": data[: len(data) // 2], "text": b"hello, this is no index"}[damage]
-    path.write_bytes(bytes(data))
-    with pytest.raises(CorruptIndex, match=r"broken\.index.*build it again"):
-        Index.load(path)
-
-
-def test_a_missing_file_says_how_to_make_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match="Index.build"):
-        Index.load(tmp_path / "none")
-
-
-def test_changed_photographs_make_it_stale(tmp_path):
-    folder, one = tmp_path / "g", FakeBackbone()
-    gallery(folder)
-    index = Index.build(system(), folder)
-    index.check(folder)
-    draw(folder / "00.png", 77)
-    with pytest.raises(StaleIndex, match="other contents"):
-        index.check(folder)
-    draw(folder / "new.png", 78)
-    (folder / "01.png").unlink()
-    with pytest.raises(StaleIndex, match=r"1 new \(new\.png, \.\.\.\), 1 gone \(01\.png"):
-        index.check(folder)
-    assert one.seen == 0
-
-
-def test_open_index_builds_only_when_it_has_to(tmp_path):
-    folder, path = tmp_path / "g", tmp_path / "i.safetensors"
-    gallery(folder)
-    backbone = FakeBackbone()
-    mine = systems.zero_shot(backbone, 64, progress=False)
-    first = open_index(mine, folder, path)
-    assert backbone.seen == 5 and path.is_file()
-    assert open_index(mine, folder, path).search("hotel") == first.search("hotel") and backbone.seen == 5
+def test_only_what_is_new_is_encoded(tmp_path):
+    folder, model = files(tmp_path / "g", 70), Fast()  # more than a slice
+    index = built(model, folder, tmp_path / "i")
+    assert len(model.seen) == len(index) == 70
+    model.seen.clear()
+    assert index.update(folder, progress=False) == Update(0, 70, 0, ())
+    files(folder, 2, start=70)  # new
+    (folder / "000.jpg").unlink()  # gone
+    (folder / "album").mkdir()
+    (folder / "001.jpg").rename(folder / "album" / "new name.jpg")
+    write(folder / "002.jpg", "other contents")
+    shutil.copy(folder / "003.jpg", folder / "a copy's.jpg")
+    os.utime(folder / "004.jpg")  # touched
+    assert index.update(folder, progress=False) == Update(3, 69, 2, ())
+    assert sorted(model.seen) == ["002.jpg", "070.jpg", "071.jpg"]
+    assert contents(index) == contents(built(Fast(), folder)) and len(index) == 72
     moved = tmp_path / "moved"
     folder.rename(moved)
-    assert open_index(mine, moved, path).search("hotel")[0].path.is_file() and backbone.seen == 5
-    draw(moved / "new.png", 50)
-    with pytest.warns(UserWarning, match="built again"):
-        assert len(open_index(mine, moved, path)) == 6
-    path.write_bytes(b"")
-    with pytest.warns(UserWarning, match="damaged"):
-        open_index(mine, moved, path)
-    assert len(open_index(mine, moved)) == 6
+    model.seen.clear()
+    index = Index.open(tmp_path / "i", model)
+    index.update(moved, progress=False)
+    assert model.seen == [] and all(path.is_file() for path in index.paths)
+    assert contents(index) == contents(built(Fast(), moved))
 
 
-def test_parts_must_fit():
-    with pytest.raises(ValueError, match="do not fit"):
-        Index(np.zeros((2, 3), np.float32), ("a",), (), "h")
-    with pytest.raises(ValueError, match="Photograph b has no vector"):
-        Index(np.eye(2, dtype=np.float32), ("a", "b"), ("a", "b"), "h", starts=np.array([0, 2, 2]))
+def test_an_unchanged_file_is_not_even_hashed(tmp_path, monkeypatch):
+    folder = files(tmp_path / "g")
+    index = built(Fast(), folder, tmp_path / "i")
+    monkeypatch.setattr(module, "sha256_of", lambda path: pytest.fail(f"{path} was read"))
+    index.update(folder, progress=False)
+    monkeypatch.undo()
+    (folder / "000.jpg").write_text("a")
+    written = (folder / "000.jpg").stat().st_mtime_ns
+    index.update(folder, progress=False)
+    (folder / "000.jpg").write_text("b")  # as long, within the step of a coarse clock
+    os.utime(folder / "000.jpg", ns=(written, written))
+    index.update(folder, progress=False)
+    assert contents(index) == contents(built(Fast(), folder))
 
 
-def test_a_system_that_encodes_another_number_of_photographs_is_refused(tmp_path):
+names = st.sampled_from(["a.jpg", "b.jpg", "album/c.jpg", "album/d'e.jpg", "\udce9.jpg", "f.jpg"])
+libraries = st.dictionaries(names, st.sampled_from(["", "one", "two", "three"]), min_size=1)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(states=st.lists(libraries, min_size=2, max_size=4), size=st.integers(1, 3))
+def test_whatever_happens_to_a_library_an_update_gives_the_index_of_what_is_there(tmp_path, states, size):
+    root = tmp_path / str(time.monotonic_ns())
+    index = Index.open(MEMORY, Fast())
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", CorruptPhotographs)
+        patch.setattr(module, "SLICE", size)
+        patch.setattr(module, "FRAGMENTS", 2)
+        for clock, state in enumerate(states):
+            shutil.rmtree(root, ignore_errors=True)
+            for name, text in state.items():
+                write(root / name, text, 1_700_000_000 + clock)
+            try:
+                index.update(root, progress=False)
+            except ValueError:
+                assert not any(state.values())
+                continue
+            fresh = built(Fast(), root)
+            assert contents(index) == contents(fresh) and index.unreadable == fresh.unreadable
+            assert sum(map(bool, state.values())) == len(index)
+            assert index.search("a", 9) == fresh.search("a", 9)
+
+
+def test_two_of_one_content_are_two_photographs(tmp_path):
+    model = Fast()
+    for name in ("a.jpg", "b.jpg"):
+        write(tmp_path / "g" / name, "the same")
+    index = built(model, tmp_path / "g")
+    assert len(model.seen) == 1 and index.ids == ("a.jpg", "b.jpg")
+    assert [hit.id for hit in index.search("x")] == ["a.jpg", "b.jpg"]  # they tie
+    twice = Gallery("g", "test", (Photo("a", tmp_path), Photo("a", tmp_path)), "", True)
+    with pytest.raises(ValueError, match="several photographs of one id"):
+        index.update(twice)
+
+
+def test_photographs_in_memory(tmp_path):
+    model = Fast()
+    photos = tuple(Photo(name, Path(name), data=name.encode()) for name in ("a", "b"))
+    index = built(model, Gallery("m", "test", photos, "", True))
+    assert len(index) == 2 and index.update(Gallery("m", "test", photos, "", True)).encoded == 0
+
+
+def test_filters(tmp_path):
+    for name, taken, side in (("rome/a.jpg", "2024:05:01 10:00:00", 40), ("b.jpg", "", 300)):
+        image, path = Image.new("RGB", (side, side), "red"), tmp_path / "g" / name
+        exif = image.getexif()
+        if taken:
+            exif.get_ifd(0x8769)[0x9003] = taken
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, exif=exif)
+    index = built(Fast(), tmp_path / "g")
+    for where, right in {
+        "folder = 'rome'": ["rome/a.jpg"],
+        "folder = ''": ["b.jpg"],
+        "taken >= date '2024-01-01'": ["rome/a.jpg"],
+        "taken IS NULL": ["b.jpg"],
+        f"size > {(tmp_path / 'g' / 'rome' / 'a.jpg').stat().st_size}": ["b.jpg"],
+        "size < 0": [],
+    }.items():
+        assert [hit.id for hit in index.search("x", where=where)] == right, where
+    assert index._rows[1].taken == datetime(2024, 5, 1, 10)
+    with pytest.raises(ValueError, match=r"where is 'colour = 1', no condition on id, folder, size"):
+        index.search("x", where="colour = 1")
+
+
+def test_another_models_index_is_kept_aside(tmp_path):
+    folder = files(tmp_path / "g")
+    first = built(Fast(), folder, tmp_path / "i")
+    with pytest.warns(OtherModel, match="another model too.*It is kept"):
+        other = Index.open(tmp_path / "i", Fast("other" * 8))
+    assert len(other) == 0 and other.update(folder, progress=False).encoded == 6
+    assert contents(first) == contents(other) and first.update(folder, progress=False).encoded == 0
+
+
+def run(folder, uri, pause=0.0, size=2):
+    command = [sys.executable, PROGRAM, folder, uri, str(pause), str(size)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_update_goes_on(tmp_path):
+    folder, right = files(tmp_path / "g", 40), None
+    right = contents(built(Fast(), folder))
+    rng = np.random.default_rng()
+    for attempt in range(2):
+        process = run(folder, tmp_path / "i", pause=0.01)
+        assert process.stdout.readline() == "begins\n", process.stderr.read()
+        time.sleep(rng.uniform(0.02, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if attempt == 1:
+            (folder / "000.jpg").rename(folder / "0.jpg")
+    (folder / "0.jpg").rename(folder / "000.jpg")
+    model = Fast()
+    index = built(model, folder, tmp_path / "i")
+    assert contents(index) == right and len(model.seen) <= 40
+
+
+def test_two_processes_at_once(tmp_path):
+    folder = files(tmp_path / "g", 12)
+    first = run(folder, tmp_path / "i", pause=0.2)
+    assert first.stdout.readline() == "begins\n"
+    index, deadline = Index.open(tmp_path / "i", Fast()), time.monotonic() + 60
+    while len(index) == 0 and time.monotonic() < deadline:  # what the other commits is seen
+        time.sleep(0.05)
+    with pytest.raises(FolderInUse, match="Another process is working in .*/i. Wait"):
+        index.update(folder)
+    assert index.search("x")
+    out, error = first.communicate(timeout=60)
+    assert "Update(encoded=12" in out, error
+    assert contents(index) == contents(built(Fast(), folder))
+
+
+def tables(uri):
+    return [path for path in Path(uri).rglob("*") if path.is_file() and path.stat().st_size and path.name != ".lock"]
+
+
+def test_damage_is_one_error_that_names_the_table_and_loses_nothing(tmp_path):
+    folder, uri = files(tmp_path / "g", 3), tmp_path / "i"
+    right = contents(built(Fast(), folder, uri))
+    rng = np.random.default_rng(0)
+    refused = 0
+    for path in tables(uri):
+        whole = path.read_bytes()
+        for damage in ["cut", "empty", *rng.integers(0, 8 * len(whole), 12).tolist()]:
+            data = bytearray(whole)
+            if isinstance(damage, str):
+                data = data[: len(data) // 2 if damage == "cut" else 0]
+            else:
+                data[damage // 8] ^= 1 << damage % 8
+            path.write_bytes(data)
+            try:
+                assert contents(Index.open(uri, Fast())) == right, (path.name, damage)
+            except CorruptIndex as error:
+                refused += 1
+                assert str(uri) in str(error) and "photographs-fastfastfastfast" in str(error)
+                assert path.read_bytes() == bytes(data)
+        path.write_bytes(whole)
+    assert refused > 10 and contents(Index.open(uri, Fast())) == right
+    (tmp_path / "file").write_text("no index")
+    with pytest.raises(CorruptIndex, match="is a file; an index is a folder"):
+        Index.open(tmp_path / "file", Fast())
+
+
+def test_a_full_disk_is_said_plainly(tmp_path, monkeypatch):
+    index = Index.open(tmp_path / "i", Fast())
+
+    def full(*arguments, **options):
+        raise RuntimeError("lance error: LanceError(IO): No space left on device (os error 28), writer.rs:44")
+
+    monkeypatch.setattr(index._db, "create_table", full)
+    with pytest.raises(DiskFault, match=r"No space left.*MB are free in .*FDP_CACHE"):
+        index.update(files(tmp_path / "g"), progress=False)
+
+
+def test_what_a_model_gets_wrong(tmp_path):
     with pytest.raises(ValueError, match="encoded 5 photographs of 4"):
-        Index.build(SeveralVectors(), gallery(tmp_path, 4))
+        built(SeveralVectors(), gallery(tmp_path, 4))
+
+    class Broken(HandSystem):
+        def encode_gallery(self, shown):
+            raise ValueError("the model is broken")
+
+    with pytest.raises(ValueError, match="the model is broken"):
+        built(Broken(), gallery(tmp_path / "g", 3))
+
+
+def test_beyond_the_exact_search_the_index_finds_the_same(tmp_path, monkeypatch):
+    folder, model = files(tmp_path / "g", 300), Fast()
+    exact = built(model, folder)
+    monkeypatch.setattr(module, "EXACT", 100)
+    monkeypatch.setattr(module, "GROUP", 50)
+    index = built(model, folder, tmp_path / "i")
+    files(folder, 3, start=300)
+    for each in (index, exact):
+        each.update(folder, progress=False)
+        assert len(each) == 303
+    found = 0
+    for word in ("hotel", "bar", "taxi", "exit"):
+        right = {hit.id: hit for hit in exact.search(word, 10)}
+        hits = index.search(word, 10)
+        found += len(right.keys() & {hit.id for hit in hits})
+        for hit in hits:
+            if hit.id in right:
+                assert hit.score == right[hit.id].score
+                np.testing.assert_array_equal(hit.corners, right[hit.id].corners)
+        assert [hit.id for hit in index.search(word, 5, where="id < '003'")] == [
+            hit.id for hit in exact.search(word, 5, where="id < '003'")
+        ]
+    assert index._sets is None and found >= 25  # directions without clusters are the worst case
+
+
+def test_memory_does_not_grow_with_the_photographs(tmp_path):
+    seen = []
+
+    class Counting(Fast):
+        def encode_gallery(self, shown):
+            seen.append(len(shown))
+            return super().encode_gallery(shown)
+
+    built(Counting(), files(tmp_path / "g", 150), tmp_path / "i")
+    assert max(seen) <= module.SLICE and sum(seen) == 150
 
 
 @pytest.mark.skipif(not MINI_WEIGHTS.is_file(), reason="the shipped mini backbone is not in this checkout")
@@ -229,128 +413,18 @@ def test_the_shipped_mini_searches_the_shipped_gallery(tmp_path):
     shown, _ = load("mini")
     few = replace(shown, photos=shown.photos[:4])
     mini = systems.zero_shot(backbones.load("mini"), 128, cache_dir=tmp_path, progress=False)
-    index = open_index(mini, few, tmp_path / "index.safetensors")
-    hits = index.search("hotel", k=3)
+    hits = built(mini, few, tmp_path / "index").search("hotel", k=3)
     assert len(hits) == 3 and hits[0].score >= hits[-1].score and np.isfinite(hits[0].score)
-    assert Index.load(tmp_path / "index.safetensors", mini).search("hotel", k=3) == hits
+    assert Index.open(tmp_path / "index", mini).search("hotel", k=3) == hits
 
 
-class Several:
-    """One vector for an odd photograph, two for an even one, by the number in its name."""
-
-    model_hash = "several"
-
-    def encode_gallery(self, shown):
-        numbers = [int(photo.id[:2]) for photo in shown.photos]
-        rows = [np.eye(9, dtype=np.float32)[n + (0 if first else 1)] for n in numbers for first in (1, 0)[: 2 - n % 2]]
-        return VectorSets(np.array(rows), np.append(0, np.cumsum([2 - n % 2 for n in numbers])))
-
-    def encode_queries(self, texts):
-        return np.eye(9, dtype=np.float32)[[int(text) for text in texts]]
-
-
-@pytest.mark.parametrize("make", [system, Several])
-@pytest.mark.parametrize("size", [1, 2, 3, 99])
-def test_slices_make_the_same_index(tmp_path, size, make):
-    shown = gallery(tmp_path / "g", 7)
-    whole = Index.build(make(), shown)
-    path = write(make(), shown, tmp_path / "deep" / "i.safetensors", size)
-    for mapped in (False, True):
-        index = Index.load(path, make(), mapped=mapped)
-        np.testing.assert_allclose(index.features, whole.features, atol=1e-6)
-        np.testing.assert_array_equal(index.starts, whole.starts)
-        assert (index.ids, index.paths, index.contents) == (whole.ids, whole.paths, whole.contents)
-        assert [hit.id for hit in index.search("3", 4)] == [hit.id for hit in whole.search("3", 4)]
-    assert isinstance(index.features, np.memmap) and not index.features.flags.writeable
-    assert os.listdir(tmp_path / "deep") == ["i.safetensors"]
-
-
-def test_a_slice_without_a_readable_photograph_is_named_and_left_out(tmp_path):
-    shown = gallery(tmp_path / "g", 5, corrupt=(0, 1, 4))
-    with pytest.warns(CorruptPhotographs) as told:
-        path = write(system(), shown, tmp_path / "i", 2)
-    assert all(any(name in str(each.message) for each in told) for name in ("00.png", "01.png", "04.png"))
-    assert not any(str(tmp_path) in str(each.message) for each in told)
-    index = Index.load(path)
-    assert index.ids == ("02.png", "03.png") and index.unreadable == ("00.png", "01.png", "04.png")
-
-
-def test_nothing_readable_leaves_no_file(tmp_path):
-    shown = gallery(tmp_path / "g", 2, corrupt=(0, 1))
-    with pytest.warns(CorruptPhotographs), pytest.raises(ValueError, match="None of the 2 photographs"):
-        write(system(), shown, tmp_path / "out" / "i")
-    assert os.listdir(tmp_path / "out") == []
-
-
-def test_an_error_of_the_model_is_no_unreadable_slice(tmp_path):
-    class Broken(Several):
-        def encode_gallery(self, shown):
-            raise ValueError("the model is broken")
-
-    with pytest.raises(ValueError, match="the model is broken"):
-        write(Broken(), gallery(tmp_path / "g", 3), tmp_path / "i", 2)
-
-
-def test_an_interrupted_write_keeps_the_older_index(tmp_path):
-    shown, path = gallery(tmp_path / "g", 4), tmp_path / "out" / "i"
-    write(Several(), shown, path)
-    before = path.read_bytes()
-
-    class Dies(Several):
-        seen = 0
-
-        def encode_gallery(self, part):
-            self.seen += 1
-            if self.seen == 2:
-                raise KeyboardInterrupt
-            return super().encode_gallery(part)
-
-    with pytest.raises(KeyboardInterrupt):
-        write(Dies(), shown, path, 2)
-    assert path.read_bytes() == before and os.listdir(path.parent) == ["i"]
-
-
-def test_an_index_of_many_photographs_is_streamed_and_mapped(tmp_path, monkeypatch):
-    monkeypatch.setattr("fdp_core.retrieval.index.SLICE", 2)
-    shown = gallery(tmp_path / "g", 3)
-    index = open_index(system(), shown, tmp_path / "i")
-    assert isinstance(index.features, np.memmap)
-    again = open_index(system(), shown, tmp_path / "i")
-    assert [hit.id for hit in index.search("hotel")] == [hit.id for hit in again.search("hotel")]
-    monkeypatch.setattr("fdp_core.retrieval.index.SLICE", 3)
-    assert not isinstance(open_index(system(), shown, tmp_path / "j").features, np.memmap)
-
-
-def test_a_map_of_a_damaged_file_is_refused(tmp_path):
-    path = write(Several(), gallery(tmp_path / "g", 4), tmp_path / "i")
-    data = bytearray(path.read_bytes())
-    data[-100] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(CorruptIndex, match="damaged"):
-        Index.load(path, mapped=True)
-
-
-def peak_growth(folder: Path, count: int, streamed: bool) -> int:
-    """Index one photograph ``count`` times in a process of its own; return by how many bytes its peak memory grew."""
-    program = Path(__file__).parents[1] / "index_in_a_process.py"
-    done = subprocess.run(
-        [sys.executable, program, folder / "one.png", folder / "i", str(count), str(int(streamed))],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    return int(done.stdout)
-
-
-def test_memory_does_not_grow_with_the_photographs(tmp_path):
-    draw(tmp_path / "one.png", 0, (32, 32))
-    few, many = (peak_growth(tmp_path, count, True) for count in (256, 4096))
-    vectors = 4096 * 2 * 4096 * 4  # what the vectors take: 134 MB
-    assert many - few < vectors / 8
-    assert peak_growth(tmp_path, 4096, False) > vectors  # the measure sees what it should see
-
-
-def test_the_slice_must_hold_something(tmp_path):
-    with pytest.raises(ValueError, match="size is 0"):
-        write(Several(), Gallery("g", "test", (Photo("a", tmp_path, ()),), "", True), tmp_path / "i", 0)
+def test_the_padding_leaves_products_as_they_are():
+    rng = np.random.default_rng(0)
+    for width in (1, 7, 8, 256, 257):
+        vectors = rng.normal(size=(5, width)) / width**0.5
+        padded = module._pad(vectors.astype(np.float32)).astype(np.float32)
+        assert padded.shape[1] % 8 == 0 and padded.shape[1] > width
+        np.testing.assert_array_equal(padded[:, :width], vectors.astype(np.float16))
+        short = (vectors**2).sum(axis=1) < 2
+        np.testing.assert_allclose((padded[short] ** 2).sum(axis=1), 2, rtol=2e-3)
+    assert WIDTH % 8

@@ -9,10 +9,17 @@ import torch
 from eval_fakes import HandSystem, gallery
 from PIL import Image
 
-from fdp_core.retrieval import geometry, index
+from fdp_core.retrieval import geometry
+from fdp_core.retrieval.index import Index
 from fdp_core.studies import figures
 
 pytestmark = pytest.mark.usefixtures("own_style")
+
+
+def built(system, photographs):
+    index = Index.open("memory://", system)
+    index.update(photographs, progress=False)
+    return index
 
 
 def texts(fig):
@@ -21,7 +28,7 @@ def texts(fig):
 
 
 def test_ranked_photographs_mark_right_and_wrong_in_two_ways(tmp_path):
-    hits = index.Index.build(HandSystem(), gallery(tmp_path)).search("w1", k=3)
+    hits = built(HandSystem(), gallery(tmp_path)).search("w1", k=3)
     fig = figures.ranked_photographs(hits, "w1", [True, False, False], columns=2, attribution="by hand")
     found = texts(fig)
     assert "query: 'w1'" in found and "1  ✓  1.000" in found and "2  ✗  0.000" in found and "by hand" in found
@@ -32,7 +39,7 @@ def test_ranked_photographs_mark_right_and_wrong_in_two_ways(tmp_path):
 
 
 def test_ranked_photographs_without_truth_and_without_photographs(tmp_path):
-    hits = index.Index.build(HandSystem(), gallery(tmp_path)).search("w1", k=2)
+    hits = built(HandSystem(), gallery(tmp_path)).search("w1", k=2)
     fig = figures.ranked_photographs(hits, "costs $5 or $6", show=False)
     assert "✓" not in texts(fig) and "not shown" in texts(fig) and not fig.axes[0].images
     assert fig._suptitle.get_text() == r"query: 'costs \$5 or \$6'"  # drawn as written, no formula

@@ -184,7 +184,7 @@ def test_random_splits_stay_within_the_worst_and_the_best():
 
 def test_an_index_in_a_gallerys_order():
     features = np.arange(8, dtype=np.float32).reshape(4, 2)
-    index = SimpleNamespace(ids=("b", "a"), features=features, starts=np.array([0, 3, 4]))
+    index = SimpleNamespace(ids=("b", "a"), sets=VectorSets(features, np.array([0, 3, 4])))
     gallery = SimpleNamespace(photos=[SimpleNamespace(id=name) for name in "acb"])
     sets = contexts.of_gallery(index, gallery)
     assert sets.starts.tolist() == [0, 1, 1, 4]
