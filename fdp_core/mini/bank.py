@@ -23,7 +23,7 @@ import numpy as np
 
 from fdp_core.files import atomic_write_bytes, atomic_write_text
 from fdp_core.mini import fonts, scenery
-from fdp_core.mini.renderer import Renderer
+from fdp_core.mini.renderer import Renderer, SceneWord
 
 SHARD = 100  # scenes a file
 
@@ -43,23 +43,10 @@ class BankRecipe:
 
 @dataclass(frozen=True)
 class BankScene:
-    """One drawn scene.
-
-    Attributes:
-        jpeg: the picture's bytes.
-        texts: what is written or drawn, as written.
-        polygons: float32 [P, 2] each, pixels.
-        boards: colour names ("none" without a board).
-        is_word: True for words, False for pictures.
-        visible: False where the frame cuts it off.
-    """
+    """One drawn scene: the picture's bytes (JPEG), and the words and pictures in it."""
 
     jpeg: np.ndarray
-    texts: list[str]
-    polygons: list[np.ndarray]
-    boards: list[str]
-    is_word: list[bool]
-    visible: list[bool]
+    things: list[SceneWord]
 
     def image(self) -> np.ndarray:
         """Decode the picture: uint8 [size, size, 3] RGB."""
@@ -85,8 +72,8 @@ def draw_shard(job: tuple[Path, BankRecipe, int, str | None]) -> int:
         )
         options = [cv2.IMWRITE_JPEG_QUALITY, recipe.quality]
         blobs.append(cv2.imencode(".jpg", scene.image[..., ::-1], options)[1].ravel())
-        things = [(w, True) for w in scene.words] + [(p, False) for p in scene.pictures]
-        lines.append([[w.text, w.polygon.round(1).tolist(), w.board, kind, w.visible] for w, kind in things])
+        things = scene.words + scene.pictures
+        lines.append([[t.text, t.polygon.round(1).tolist(), t.board, t.is_word, t.visible] for t in things])
         words += len(scene.words)
     ends = np.cumsum([len(blob) for blob in blobs])
     buffer = io.BytesIO()
@@ -144,9 +131,8 @@ class Bank:
             with np.load(path) as file:
                 jpegs, ends, lines = file["jpegs"], file["ends"], json.loads(file["things"].tobytes())
             for jpeg, things in zip(np.split(jpegs, ends[:-1]), lines, strict=True):
-                texts, polygons, boards, kinds, visible = (list(part) for part in zip(*things)) if things else ([],) * 5
-                polygons = [np.array(p, np.float32) for p in polygons]
-                self.scenes.append(BankScene(jpeg, texts, polygons, boards, kinds, visible))
+                drawn = [SceneWord(t, np.array(p, np.float32), board, v, kind) for t, p, board, kind, v in things]
+                self.scenes.append(BankScene(jpeg, drawn))
 
     def __len__(self) -> int:
         return len(self.scenes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,6 +14,7 @@ import torch
 from fdp_core.datasets.types import box_polygon
 from fdp_core.mini import lexicon, scenery, training
 from fdp_core.mini.bank import Bank, BankScene
+from fdp_core.mini.renderer import SceneWord
 from fdp_core.regions import crops
 
 # Which letter stands where in a word: a pyramid of character histograms, used as an extra target in pre-training.
@@ -103,37 +105,34 @@ class Batches(training.Steps):
             return words_and_texts(rng, r, said, ["none"] * len(said), [True] * len(said))
         size = r.crop_height, r.crop_width
         hard = min(1.0, 0.4 + (step - r.text_steps) / r.hard_steps)
-        images, said, boards, is_word = [], [], [], []
+        images, things = [], []
         late = step >= r.late_from
         crop_count = r.late_crops if late else r.batch_crops
         scene_count, scene_size = (r.late_scenes if late else r.batch_scenes), r.scene_size
         if late and step % 2:
             scene_count, scene_size = r.large_scenes, r.large_size
-        things = crop_count - round(r.empty * crop_count)
-        while len(images) < things:
+        count = crop_count - round(r.empty * crop_count)
+        while len(things) < count:
             scene = self.bank.scenes[int(rng.integers(len(self.bank)))]
             picture = scene.image()
-            for i in _legible(scene)[: things - len(images)]:
-                images.append(look(rng, picture, scene.polygons[i], scene.is_word[i], size, hard))
-                said.append(scene.texts[i].lower())
-                boards.append(scene.boards[i])
-                is_word.append(scene.is_word[i])
-        nothing = self._empty(rng, crop_count - things, size, hard)
+            for thing in _legible(scene)[: count - len(things)]:
+                images.append(look(rng, picture, thing.polygon, thing.is_word, size, hard))
+                things.append(thing)
+        nothing = self._empty(rng, crop_count - count, size, hard)
         scenes, members, cells = [], [], []
         if late or (step >= r.scenes_from and step % 2 == 0):
             while len(scenes) < scene_count:
                 cut = part_of_scene(rng, self.bank.scenes[int(rng.integers(len(self.bank)))], scene_size)
                 if cut is None:
                     continue
-                picture, inside, source, polygons = cut
+                picture, inside, polygons = cut
                 cells += [cell_weights(polygon, scene_size) for polygon in polygons]
-                members.append(list(range(len(said), len(said) + len(inside))))
+                members.append(list(range(len(things), len(things) + len(inside))))
                 scenes.append(picture)
-                said += [source.texts[i].lower() for i in inside]
-                boards += [source.boards[i] for i in inside]
-                is_word += [source.is_word[i] for i in inside]
+                things += inside
+        said, boards, is_word = zip(*((thing.text.lower(), thing.board, thing.is_word) for thing in things))
         batch = words_and_texts(rng, r, said, boards, is_word)
-        batch["things"] = things
+        batch["things"] = count
         batch["crops"] = torch.from_numpy(np.stack(images + nothing))
         if scenes:
             positive = batch["positive"]
@@ -150,8 +149,8 @@ class Batches(training.Steps):
             scene = self.bank.scenes[int(rng.integers(len(self.bank)))]
             picture = scene.image()
             taken = np.zeros(picture.shape[:2], np.uint8)
-            for polygon in scene.polygons:
-                cv2.fillPoly(taken, [polygon.astype(np.int32)], 1)
+            for thing in scene.things:
+                cv2.fillPoly(taken, [thing.polygon.astype(np.int32)], 1)
             for _ in range(8):
                 tall = int(np.exp(rng.uniform(np.log(LOWEST), np.log(90))))
                 wide = int(tall * rng.uniform(1, 6))
@@ -163,13 +162,10 @@ class Batches(training.Steps):
         return found
 
 
-def _legible(scene: BankScene) -> list[int]:
+def _legible(scene: BankScene) -> list[SceneWord]:
     """Return the things of a scene that a crop can show: whole, and high enough."""
-    return [
-        i
-        for i, polygon in enumerate(scene.polygons)
-        if scene.visible[i] and min(np.ptp(polygon, axis=0)) >= LOWEST and len(scene.texts[i]) <= 24
-    ]
+    whole = (thing for thing in scene.things if thing.visible and len(thing.text) <= 24)
+    return [thing for thing in whole if min(np.ptp(thing.polygon, axis=0)) >= LOWEST]
 
 
 def look(rng, picture: np.ndarray, polygon: np.ndarray, is_word: bool, size: tuple[int, int], hard: float):
@@ -200,7 +196,7 @@ def part_of_scene(rng, scene: BankScene, size: int):
     """Cut a square out of a scene and damage it.
 
     Returns:
-        (uint8 [size, size, 3], numbers of the things in it, the scene, their polygons in the cut); None when empty.
+        (uint8 [size, size, 3], the things in it, their polygons in the cut); None when empty.
     """
     picture = scene.image()
     whole = picture.shape[0]
@@ -208,15 +204,15 @@ def part_of_scene(rng, scene: BankScene, size: int):
     left, top = rng.uniform(0, whole - side, 2)
     corner, scale = np.array([left, top], np.float32), size / side
     inside, polygons = [], []
-    for i, polygon in enumerate(scene.polygons):
-        moved = (polygon - corner) * scale
-        if scene.visible[i] and moved.min() >= -1 and moved.max() <= size + 1 and min(np.ptp(moved, axis=0)) >= LOWEST:
-            inside.append(i)
+    for thing in scene.things:
+        moved = (thing.polygon - corner) * scale
+        if thing.visible and moved.min() >= -1 and moved.max() <= size + 1 and min(np.ptp(moved, axis=0)) >= LOWEST:
+            inside.append(thing)
             polygons.append(moved)
     if not inside:
         return None
     image = crops.cut(picture, box_polygon(left, top, side, side), size, size)
-    return scenery.camera(rng, scenery.light(rng, image), 0.8), inside, scene, polygons
+    return scenery.camera(rng, scenery.light(rng, image), 0.8), inside, polygons
 
 
 def cell_weights(polygon: np.ndarray, size: int, stride: int = 32) -> np.ndarray:
@@ -228,7 +224,7 @@ def cell_weights(polygon: np.ndarray, size: int, stride: int = 32) -> np.ndarray
     return share / max(share.sum(), 1e-6)
 
 
-def words_and_texts(rng, r: Recipe, said: list[str], boards: list[str], is_word: list[bool]) -> dict:
+def words_and_texts(rng, r: Recipe, said: Sequence[str], boards: Sequence[str], is_word: Sequence[bool]) -> dict:
     """Gather the texts of a batch and which of them are true of which thing.
 
     Returns:

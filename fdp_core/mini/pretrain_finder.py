@@ -71,11 +71,9 @@ def icdar2011(folder: Path) -> list[Example]:
 
 def rendered(bank: Bank) -> list[Example]:
     """Turn the scenes of a bank into examples; words that the frame cuts off are not judged."""
-    found = []
-    for scene in bank.scenes:
-        things = zip(scene.texts, scene.polygons, scene.visible, scene.is_word)
-        found.append(Example(scene.jpeg, tuple(Word(t, p, ignore=not seen) for t, p, seen, word in things if word)))
-    return found
+    words = ([thing for thing in scene.things if thing.is_word] for scene in bank.scenes)
+    made = (tuple(Word(w.text, w.polygon, ignore=not w.visible) for w in part) for part in words)
+    return [Example(scene.jpeg, part) for scene, part in zip(bank.scenes, made)]
 
 
 def examples(bank: Path | None, data: Path) -> dict[str, list[Example]]:

@@ -18,12 +18,21 @@ from fdp_core.mini.signs import bend_sign, cased, draw_size, font_size, mask, pa
 
 @dataclass
 class SceneWord:
-    """One drawn word: its text as drawn, its polygon (float32 [P, 2], x, y in pixels) and its board's colour."""
+    """One drawn word or picture.
+
+    Attributes:
+        text: as drawn, or the picture's name.
+        polygon: float32 [P, 2], x and y in pixels.
+        board: its board's colour, "none" without a board.
+        visible: False where the frame cuts it off.
+        is_word: False for a picture.
+    """
 
     text: str
     polygon: np.ndarray
     board: str
     visible: bool = True
+    is_word: bool = True
 
 
 @dataclass(frozen=True)
@@ -257,7 +266,7 @@ class Renderer:
         for text, polygon in boxes:
             moved = cv2.perspectiveTransform(polygon[None].astype(np.float32), matrix)[0] + [x0, y0]
             inside = (moved >= -1).all() and (moved <= size + 1).all()
-            word = SceneWord(text, np.clip(moved, 0, size).astype(np.float32), board, bool(inside))
+            word = SceneWord(text, np.clip(moved, 0, size).astype(np.float32), board, bool(inside), not picture)
             (scene.pictures if picture else scene.words).append(word)
         return True
 

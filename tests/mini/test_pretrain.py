@@ -29,7 +29,7 @@ from fdp_core.mini.batches import (
     words_and_texts,
 )
 from fdp_core.mini.batches import look as batches_look
-from fdp_core.mini.renderer import Renderer
+from fdp_core.mini.renderer import Renderer, SceneWord
 from fdp_core.training.state import write_state
 from fdp_core.weights import CharTokenizer, build_mini
 
@@ -270,7 +270,7 @@ def test_empty_crops_touch_no_word(bank, monkeypatch):
         scene = next(scene for scene in bank.scenes if (scene.image() == picture).all())
         empty = shapely.Polygon(box)
         assert shapely.box(0, 0, 96, 96).covers(empty)
-        for polygon in scene.polygons:
+        for polygon in (thing.polygon for thing in scene.things):
             shared = empty.intersection(shapely.Polygon(polygon).convex_hull).area
             assert shared < 0.02 * empty.area + 10, "but for a row of pixels"
 
@@ -315,33 +315,30 @@ def test_a_part_of_a_scene_tells_what_lies_in_it_whole(bank):
         cut = part_of_scene(np.random.default_rng(seed), scene, 64)
         if cut is None:
             continue
-        picture, inside, source, polygons = cut
+        picture, inside, polygons = cut
         assert len(polygons) == len(inside) and all(-1 <= p.min() and p.max() <= 65 for p in polygons)
-        assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8 and source is scene
-        assert inside and all(scene.visible[i] for i in inside)
-        shown.add(tuple(inside))
+        assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
+        assert inside and all(thing.visible and any(thing is own for own in scene.things) for thing in inside)
+        shown.add(tuple(map(id, inside)))
     assert len(shown) > 1, "the parts differ"
-    nothing = replace(scene, visible=[False] * len(scene.texts))
+    nothing = replace(scene, things=[replace(thing, visible=False) for thing in scene.things])
     assert part_of_scene(np.random.default_rng(0), nothing, 64) is None
 
 
 def test_only_what_can_be_read_is_cut_out(bank):
     high = np.array([[0, 0], [50, 0], [50, 20], [0, 20]], np.float32)
     low = high * [1, 0.5]
-    scene = replace(
-        bank.scenes[0],
-        texts=["fine", "low", "hidden", "x" * 25],
-        polygons=[high, low, high, high],
-        visible=[True, True, False, True],
-    )
-    assert _legible(scene) == [0]
+    drawn = [("fine", high, True), ("low", low, True), ("hidden", high, False), ("x" * 25, high, True)]
+    scene = replace(bank.scenes[0], things=[SceneWord(text, polygon, "none", seen) for text, polygon, seen in drawn])
+    assert [thing.text for thing in _legible(scene)] == ["fine"]
 
 
 @pytest.mark.parametrize("hard", [0.0, 1.0])
 @pytest.mark.parametrize("size", [(32, 64), (64, 192)])
 def test_a_look_has_the_asked_size_whatever_it_shows(bank, size, hard):
     rng, scene = np.random.default_rng(0), bank.scenes[0]
-    for polygon, is_word in [(scene.polygons[0], True), (scene.polygons[0], False), (scene.polygons[0] - 60, True)]:
+    first = scene.things[0].polygon
+    for polygon, is_word in [(first, True), (first, False), (first - 60, True)]:
         for _ in range(5):
             out = batches_look(rng, scene.image(), polygon, is_word, size, hard)
             assert out.shape == (*size, 3) and out.dtype == np.uint8

@@ -44,14 +44,12 @@ def test_a_bank_gives_back_what_was_drawn(tmp_path):
         image = scene.image()
         assert image.dtype == np.uint8 and image.shape == (96, 96, 3)
         assert np.abs(image.astype(int) - drawn.image).mean() < 6, "but for JPEG"
-        assert scene.texts == [word.text for word in drawn.words]
-        assert scene.boards == [word.board for word in drawn.words]
-        assert scene.visible == [word.visible for word in drawn.words]
-        assert all(scene.is_word) and len(scene.is_word) == len(scene.texts), "no picture without an icon font"
-        for polygon, word in zip(scene.polygons, drawn.words, strict=True):
-            assert polygon.dtype == np.float32
-            assert polygon == pytest.approx(word.polygon, abs=0.051), "kept to a tenth of a pixel"
-    assert sum(len(scene.texts) for scene in bank.scenes) > 3
+        for thing, word in zip(scene.things, drawn.words, strict=True):
+            assert (thing.text, thing.board, thing.visible) == (word.text, word.board, word.visible)
+            assert thing.is_word, "no picture without an icon font"
+            assert thing.polygon.dtype == np.float32
+            assert thing.polygon == pytest.approx(word.polygon, abs=0.051), "kept to a tenth of a pixel"
+    assert sum(len(scene.things) for scene in bank.scenes) > 3
 
 
 def test_an_interrupted_command_goes_on_to_the_same_bytes(tmp_path):
@@ -71,7 +69,7 @@ def test_a_shard_depends_on_recipe_and_number_alone(tmp_path):
     words = [draw_shard((one, RECIPE, number, None)) for number in (0, 1)]
     assert [draw_shard((two, RECIPE, number, None)) for number in (1, 0)] == words[::-1]
     assert content(one) == content(two)
-    assert sum(words) == sum(len(scene.texts) for scene in Bank(one).scenes)
+    assert sum(words) == sum(len(scene.things) for scene in Bank(one).scenes)
     draw_shard((two, replace(RECIPE, seed=1), 0, None))
     assert content(one)["00000.npz"] != content(two)["00000.npz"]
 
