@@ -14,12 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-os.environ.setdefault("LANCEDB_LOG", "error")  # its k-means warns of small clusters on the terminal
-
-import lancedb
 import numpy as np
 import pyarrow as pa
-from lancedb.index import IvfRq
 from tqdm import tqdm
 
 from fdp_core.datasets import images
@@ -178,17 +174,21 @@ class Index:
 
     Attributes:
         uri: where the tables lie.
+        vectors: how many there are.
         name: of this model's table.
         system: encodes photographs and queries.
         unreadable: ids of photographs that the latest :meth:`update` could not read.
     """
 
     def __init__(self, uri: str, system: Embedder) -> None:
-        self.uri, self.system, self.unreadable = uri, system, ()
+        self.uri, self.system, self.unreadable, self.vectors = uri, system, (), 0
         self.name = f"photographs-{system.model_hash[:16]}"
         self._table, self._version, self._width, self._rows, self._places, self._sets = None, -1, 1, [], {}, None
+        os.environ.setdefault("LANCEDB_LOG", "error")  # its k-means warns of small clusters on the terminal
+        import lancedb  # here, as it warns of every process that is forked later
+
         with self._reading():
-            self._db = lancedb.connect(uri, read_consistency_interval=datetime.timedelta(0))
+            self._db = lancedb.connect(uri)
             others = [name for name in self._db.list_tables().tables if name != self.name]
         if others:
             told = f"{uri} holds the index of another model too ({', '.join(others)}, not {self.name})"
@@ -247,7 +247,10 @@ class Index:
         with self._reading():
             if self._table is None and self.name in self._db.list_tables().tables:
                 self._table = self._db.open_table(self.name)
-            if self._table is None or (version := self._table.version) == self._version:
+            if self._table is None:
+                return
+            self._table.checkout_latest()
+            if (version := self._table.version) == self._version:
                 return
             facts = self._table.schema.metadata
             if facts[b"model_hash"].decode() != self.system.model_hash:
@@ -263,6 +266,7 @@ class Index:
                 raise ValueError("a photograph stands in it twice")
             rows.sort(key=lambda row: row.id)
             self._places = {row.id: place for place, row in enumerate(rows)}
+            self.vectors = sum(row.count for row in rows)
             self._rows, self._sets, self._version = rows, None, version
 
     def __len__(self) -> int:
@@ -279,11 +283,6 @@ class Index:
         """Return the N files."""
         self._refresh()
         return tuple(Path(os.fsdecode(row.path)) for row in self._rows)
-
-    @property
-    def vectors(self) -> int:
-        """Return the number of vectors."""
-        return sum(row.count for row in self._rows)
 
     @property
     def sets(self) -> VectorSets:
@@ -319,25 +318,21 @@ class Index:
             raise ValueError(f"{gallery.name} has several photographs of one id; ids have to differ.")
         with self._writing():
             self._refresh()
-            known, moved, todo, lost = {row.id: row for row in self._rows}, [], [], []
+            known, moved, todo = {row.id: row for row in self._rows}, [], []
             for photo in gallery.photos:
                 old, path = known.get(photo.id), os.fsencode(os.path.abspath(photo.path))
-                try:
+                unchanged = False
+                with contextlib.suppress(OSError):  # one that cannot be read is told of below
                     unchanged = old is not None and (old.size, old.mtime) == _stamp(photo)
-                except OSError as error:
-                    lost.append((photo.id, error.strerror or type(error).__name__))
-                    continue
                 if not unchanged:
                     todo.append(photo)
                 elif old.path != path:
                     moved.append(old._replace(path=path))
-            if lost:
-                warnings.warn(error_report(lost), CorruptPhotographs, stacklevel=2)
             if moved:  # only the columns that changed: the vectors are not written anew
                 columns = {name: [getattr(row, name) for row in moved] for name in ("id", "path")}
                 crcs = pa.array([row.crc() for row in moved], pa.uint32())
                 self._table.merge_insert("id").when_matched_update_all().execute(pa.table({**columns, "crc_row": crcs}))
-            encoded, unreadable = 0, [name for name, _ in lost]
+            encoded, unreadable = 0, []
             with tqdm(total=len(todo), desc="index", unit=" photographs", disable=not progress or not todo) as bar:
                 for start in range(0, len(todo), SLICE):
                     part = tuple(todo[start : start + SLICE])
@@ -356,10 +351,14 @@ class Index:
 
     def _add(self, gallery: Gallery) -> tuple[int, list[str]]:
         """Bring a slice into the table, in one commit; return how many were encoded, and the ids that were not read."""
-        facts = {}
+        facts, errors = {}, []
         for photo in gallery.photos:
-            with contextlib.suppress(OSError):  # gone since it was listed: as one that cannot be read
+            try:
                 facts[photo.id] = photo, _stamp(photo), sha256_of(photo.source)
+            except OSError as error:
+                errors.append((photo.id, error.strerror or type(error).__name__))
+        if errors:
+            warnings.warn(error_report(errors), CorruptPhotographs, stacklevel=3)
         contents = {content: photo for photo, _, content in facts.values()}
         found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         if self._table is not None and contents:
@@ -409,6 +408,8 @@ class Index:
                 warnings.simplefilter("ignore")  # of readers of older versions: ours take the newest at each query
                 self._table.optimize(cleanup_older_than=datetime.timedelta(0), delete_unverified=True)
         if self.vectors > EXACT and learnt is None:  # last: made earlier, it would be made anew for the new files
+            from lancedb.index import IvfRq
+
             config = IvfRq(distance_type="cosine", num_partitions=max(2, self.vectors // GROUP), num_bits=BITS)
             self._table.create_index("regions", config=config, name="regions")
 
@@ -456,6 +457,14 @@ class Index:
         queries, weights = self._encode_query(text)
         if k < 1:
             raise ValueError(f"k is {k}; expected 1 or more.")
+        try:
+            return self._search(queries, weights, k, min_score, where)
+        except CorruptIndex:  # or another process has put its files together meanwhile
+            return self._search(queries, weights, k, min_score, where)
+
+    def _search(
+        self, queries: np.ndarray, weights: np.ndarray, k: int, min_score: float, where: str | None
+    ) -> list[Hit]:
         self._refresh()
         if not self._rows:
             return []
