@@ -14,42 +14,24 @@ OUT = Path(__file__).parent / "_static" / "fdp_overview.svg"
 SEARCH, SHOWN = OUT.with_name("search.jpg"), 7  # two more than there are right photographs for most words
 # Okabe and Ito's palette, told apart by colour-blind readers
 FROZEN, FOCUS, DISTINGUISH, PROMPT, INK = "#e6e6e6", "#9fd3f0", "#f6d58a", "#a8dcc4", "#222222"
+MIDDLE = {"ha": "center", "va": "center", "color": INK}
 TEXT_CELLS = {(1, 2), (2, 2), (3, 2), (4, 2), (2, 3), (3, 3)}  # (column, row from the top) of the little map
 
 
 def _box(ax, x, y, w, h, text, colour, bold=""):
     ax.add_patch(FancyBboxPatch((x, y), w, h, boxstyle="round,pad=0,rounding_size=0.12", fc=colour, ec=INK, lw=1))
     if bold:
-        ax.text(x + w / 2, y + h - 0.24, bold, ha="center", va="center", fontsize=10, weight="bold", color=INK)
-        ax.text(x + w / 2, y + (h - 0.36) / 2, text, ha="center", va="center", fontsize=8.5, color=INK)
+        ax.text(x + w / 2, y + h - 0.24, bold, fontsize=10, weight="bold", **MIDDLE)
+        ax.text(x + w / 2, y + (h - 0.36) / 2, text, fontsize=8.5, **MIDDLE)
     else:
-        ax.text(x + w / 2, y + h / 2, text, ha="center", va="center", fontsize=9, color=INK)
+        ax.text(x + w / 2, y + h / 2, text, fontsize=9, **MIDDLE)
 
 
 def _arrow(ax, start, end, label="", above=0.14, bend=0.0):
-    ax.add_patch(
-        FancyArrowPatch(
-            start,
-            end,
-            arrowstyle="-|>",
-            mutation_scale=11,
-            lw=1.1,
-            color=INK,
-            shrinkA=0,
-            shrinkB=0,
-            connectionstyle=f"arc3,rad={bend}",
-        )
-    )
+    look = {"arrowstyle": "-|>", "mutation_scale": 11, "lw": 1.1, "color": INK, "shrinkA": 0, "shrinkB": 0}
+    ax.add_patch(FancyArrowPatch(start, end, connectionstyle=f"arc3,rad={bend}", **look))
     if label:
-        ax.text(
-            (start[0] + end[0]) / 2,
-            (start[1] + end[1]) / 2 + above,
-            label,
-            ha="center",
-            va="center",
-            fontsize=9.5,
-            color=INK,
-        )
+        ax.text((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + above, label, fontsize=9.5, **MIDDLE)
 
 
 def _photograph(ax, x, y):
@@ -103,16 +85,10 @@ def overview():
     _box(ax, 8.75, 0.8, 1.75, 1.0, "CLIP text\ntower", FROZEN)
     _arrow(ax, (10.5, 1.3), (11.3, 1.3), "t", 0.22)
     _box(ax, 11.3, 0.6, 1.75, 5.0, "cosine\n$t \\cdot v$\n\nranks the\ngallery", "#ffffff")
-    for x, colour, label in (
-        (0.1, FROZEN, "CLIP, frozen"),
-        (2.2, FOCUS, "trained"),
-        (2.6, DISTINGUISH, ""),
-        (3.0, PROMPT, ""),
-    ):
-        shift = 0.0 if label != "trained" else 0.8
+    for x, colour in ((0.1, FROZEN), (2.2, FOCUS), (2.6, DISTINGUISH), (3.0, PROMPT)):
         ax.add_patch(Rectangle((x, 0.08), 0.32, 0.22, fc=colour, ec=INK, lw=0.8))
-        if label:
-            ax.text(x + 0.42 + shift, 0.19, "added by FDP" if shift else label, fontsize=8.5, color=INK, va="center")
+    for x, label in ((0.52, "CLIP, frozen"), (3.42, "added by FDP")):
+        ax.text(x, 0.19, label, fontsize=8.5, color=INK, va="center")
     fig.subplots_adjust(0, 0, 1, 1)
     return fig
 
@@ -132,10 +108,8 @@ def search():
     report = evaluation.evaluate(system, gallery, queries)
     row = int(np.argmin(np.abs(report.ap - report.mean_ap)))
     order = report.ranking(row, SHOWN)
-    hits = [
-        retrieval.Hit(rank, n, report.ids[n], gallery.photos[n].path, report.scores[row, n])
-        for rank, n in enumerate(order, 1)
-    ]
+    shown = [(rank, n, report.ids[n], gallery.photos[n].path, report.scores[row, n]) for rank, n in enumerate(order, 1)]
+    hits = [retrieval.Hit(*each) for each in shown]
     return figures.ranked_photographs(hits, report.texts[row], report.relevant[row, order], columns=SHOWN)
 
 
@@ -146,9 +120,8 @@ def main() -> None:
     figure = overview()
     figure.savefig(OUT, facecolor="white", metadata={"Date": None, "Creator": None})
     # matplotlib ends path lines with blanks, which git complains about
-    OUT.write_text(
-        "\n".join(line.rstrip() for line in OUT.read_text(encoding="utf-8").splitlines()) + "\n", encoding="utf-8"
-    )
+    lines = OUT.read_text(encoding="utf-8").splitlines()
+    OUT.write_text("".join(line.rstrip() + "\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from fdp_core.datasets.manifest import DOWNLOADS, UNPACKING, Manifest, manifest,
 from fdp_core.files import atomic_write_text, sha256_file
 
 RECORD = "record.json"
+HASHES = ("sha256", "md5")  # of a file, where the manifest holds one
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
 
 def _known_hash(entry: dict[str, Any], record: dict[str, Any]) -> str | None:
     """Return ``"sha256:..."`` or ``"md5:..."`` of a manifest's file, from the manifest or the first download."""
-    for algorithm in ("sha256", "md5"):
+    for algorithm in HASHES:
         if algorithm in entry:
             return f"{algorithm}:{entry[algorithm]}"
     trusted = record["trusted"].get(entry["file"])
@@ -73,7 +74,7 @@ def _obtain(
     known = _known_hash(entry, record)
     limit = entry.get("bytes") or entry["max_mb"] * 10**6
     if target.is_file() and known and not pooch.hashes.hash_matches(str(target), known):
-        told = "the manifest" if _in_manifest(entry) else "the record of the first download"
+        told = "the manifest" if any(kind in entry for kind in HASHES) else "the record of the first download"
         aside = f"It is kept as {set_aside(target)}; run again for a new one."
         raise FetchError(f"{target} is not the file that {told} means: {known} expected. {aside}")
     origin = "placed by hand"
@@ -102,11 +103,6 @@ def _obtain(
         }
         _write_record(folder, record)
     return target, origin != "placed by hand"
-
-
-def _in_manifest(entry: dict[str, Any]) -> bool:
-    """Tell whether the manifest itself holds a hash of the file."""
-    return "sha256" in entry or "md5" in entry
 
 
 def fetch(
@@ -198,7 +194,7 @@ def _unpack(archive: Path, entry: dict[str, Any], folder: Path, record: dict[str
         )
     except ArchiveError as error:
         mark.unlink()  # nothing was put in place
-        if _in_manifest(entry) or entry["file"] in record["unpacked"]:
+        if any(kind in entry for kind in HASHES) or entry["file"] in record["unpacked"]:
             raise
         # It was never any good: trust it no more, and let the next run get another.
         record["trusted"].pop(entry["file"], None)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fdp_core.datasets.images import EXCLUDE, SUFFIXES, image_files
-from fdp_core.datasets.manifest import ManifestError, manifest
+from fdp_core.datasets.manifest import known
 from fdp_core.datasets.protocol import WORD_PROTOCOL, build_queries, normalise
 from fdp_core.datasets.readers import LookUp, decoded
 from fdp_core.datasets.types import DatasetMissing, Gallery, Parsed, ParseError, Photo, Queries, inside
@@ -179,7 +179,7 @@ def as_folder(name: str | os.PathLike[str]) -> Path | None:
     if set_and_split(name) is not None:
         return None
     path_like = any(mark in name for mark in "/\\") or name.startswith("~")
-    if path_like or (name and Path(name).is_dir() and not _is_set(name)):
+    if path_like or (name and Path(name).is_dir() and known(name) is None):
         return Path(name).expanduser()
     return None
 
@@ -192,10 +192,9 @@ def set_and_split(name: str | os.PathLike[str]) -> tuple[str, str] | None:
     """
     if isinstance(name, os.PathLike) or name.count("/") != 1 or Path(name).is_dir():
         return None
-    known, split = name.split("/")
-    if not _is_set(known) or split.lower() not in manifest(known).data["splits"]:
-        return None
-    return known, split.lower()
+    name, split = name.split("/")
+    source = known(name)
+    return (name, split.lower()) if source and split.lower() in source.data["splits"] else None
 
 
 def load_benchmark(
@@ -225,7 +224,7 @@ def load_benchmark(
         raise ValueError(f"A folder of photographs has no split {split!r}; it is taken as 'test' or 'train'.")
     gallery = load_folder(folder, may_show=may_show)
     # A folder called svt must not pass for the set of that name in records and beside published numbers.
-    name = f"folder {gallery.name}" if _is_set(gallery.name) else gallery.name
+    name = f"folder {gallery.name}" if known(gallery.name) else gallery.name
     table = find_table(Path(folder).expanduser())
     if table is None:
         lacking = f"no {TABLE} in the folder (columns file and words), so there are no queries"
@@ -263,13 +262,3 @@ def _parts(phrase: str, lengths: set[int]) -> Iterator[str]:
     for length in lengths:
         for start in range(len(words) - length + 1):
             yield " ".join(words[start : start + length])
-
-
-def _is_set(name: str) -> bool:
-    try:
-        manifest(name)
-    except ManifestError:
-        raise
-    except ValueError:
-        return False
-    return True

@@ -213,25 +213,31 @@ def all_manifests() -> list[Manifest]:
     return [read_manifest(manifests_folder() / f"{name}.yaml") for name in names()]
 
 
+def known(name: str) -> Manifest | None:
+    """Return the manifest of a set by its name or one of its aliases; None where there is no such set."""
+    return _by_alias().get(_key(name))
+
+
 def manifest(name: str) -> Manifest:
     """Return the manifest of a set by its name or one of its aliases; case, ``-`` and ``_`` do not matter.
 
     Raises:
         ValueError: there is no such set; the message lists the names and guesses at a slip.
     """
-
-    def key(text: str) -> str:
-        return text.lower().replace("_", "").replace("-", "").replace(" ", "")
-
-    table: dict[str, Manifest] = {}
-    for entry in all_manifests():
-        for alias in (entry.name, *entry.data["aliases"]):
-            table[key(alias)] = entry
-    if key(name) in table:
-        return table[key(name)]
-    near = difflib.get_close_matches(key(name), table, n=1)
+    table = _by_alias()
+    if _key(name) in table:
+        return table[_key(name)]
+    near = difflib.get_close_matches(_key(name), table, n=1)
     hint = f" Did you mean {table[near[0]].name!r}?" if near else ""
     raise ValueError(f"Unknown data set {name!r}; there are: {', '.join(names())}.{hint}")
+
+
+def _by_alias() -> dict[str, Manifest]:
+    return {_key(alias): entry for entry in all_manifests() for alias in (entry.name, *entry.data["aliases"])}
+
+
+def _key(text: str) -> str:
+    return text.lower().replace("_", "").replace("-", "").replace(" ", "")
 
 
 def manifest_hash(name: str) -> str:
