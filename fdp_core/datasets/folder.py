@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fdp_core.datasets.images import EXCLUDE, SUFFIXES, image_files
+from fdp_core.datasets.images import EXCLUDE, SUFFIXES, image_files, printable
 from fdp_core.datasets.manifest import known
 from fdp_core.datasets.protocol import WORD_PROTOCOL, build_queries, normalise
 from fdp_core.datasets.readers import LookUp, decoded
@@ -156,12 +156,8 @@ def load_folder(
     if not paths:
         kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
         raise DatasetMissing(f"The folder {folder} holds no photographs (looked for {kinds}).")
-    photos = tuple(Photo(_printable(path.relative_to(folder).as_posix()), path) for path in paths)
+    photos = tuple(Photo(printable(path.relative_to(folder).as_posix()), path) for path in paths)
     return Gallery(folder.resolve().name, "test", photos, manifest_hash="", may_show=may_show)
-
-
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def as_folder(name: str | os.PathLike[str]) -> Path | None:

@@ -85,12 +85,18 @@ def image_files(
     return sorted(found)
 
 
+def printable(name: str) -> str:
+    """Return a file name with its bytes that are not UTF-8 written out, for example ``caf\\xe9.jpg``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 class CorruptImage(ValueError):
     """A photograph that cannot be read; the message names the file and the reason."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         self.path, self.reason = os.fspath(path), reason
-        super().__init__(f"Cannot read the image {self.path}: {reason}. Replace the file or remove it from the set.")
+        told = f"Cannot read the image {self.path}: {reason}. Replace the file or remove it from the set."
+        super().__init__(printable(told))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.reason)

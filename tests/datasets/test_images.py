@@ -31,6 +31,10 @@ def test_a_name_that_is_not_utf_8_stands_beside_good_ones(tmp_path):
     for photo in shown.photos:
         photo.id.encode()  # it can be printed
         assert images.open_image(photo.path).size == (20, 10)
+        photo.path.write_bytes(b"none")
+        with pytest.raises(images.CorruptImage) as caught:
+            images.open_image(photo.path)
+        str(caught.value).encode()
 
 
 @pytest.mark.parametrize("name", ["a.AVIF", "a.jfif", "a.jpe", "a.mpo", "a.tiff", "a.gif", "a.bmp", "a.webp"])
