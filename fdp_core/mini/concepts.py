@@ -62,12 +62,11 @@ def query_texts(name: str) -> tuple[str, ...]:
     Raises:
         DatasetMissing: the queries come from annotations, and the set is not there.
     """
-    if datasets.as_folder(name) is not None:
-        return datasets.load(name, "test")[1].texts
-    source = datasets.find(name)
-    protocol = source.split("test")[1]["protocol"]
-    if protocol["queries"]["rule"] == "frozen":
-        return tuple(read_frozen(source.path.parent / protocol["queries"]["file"], protocol["queries"].get("sha256")))
+    if datasets.as_folder(name) is None:
+        source = datasets.find(name)
+        rule = source.split("test")[1]["protocol"]["queries"]
+        if rule["rule"] == "frozen":
+            return tuple(read_frozen(source.path.parent / rule["file"], rule.get("sha256")))
     return datasets.load(name, "test")[1].texts
 
 

@@ -16,7 +16,6 @@ import shlex
 import shutil
 import string
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -81,37 +80,20 @@ def _shape(path: Path) -> str | None:
         return None
 
 
-@dataclass(frozen=True)
-class FontPackage:
-    """One package of fonts.
-
-    Attributes:
-        package: its name.
-        version: the version that was used.
-        licence: of the faces, a short name as SPDX has them, or "see copyright".
-        faces: how many usable faces it contributes.
-    """
-
-    package: str
-    version: str
-    licence: str
-    faces: int
-
-
-def packages() -> tuple[FontPackage, ...]:
+def packages() -> list[dict[str, str | int]]:
     """Return the packages of ``assets/fonts.yaml``, in its order.
 
-    Raises:
-        TypeError: an entry has other fields than those of :class:`FontPackage`.
+    Each has the name of the ``package``, the ``version`` that was used, the ``licence`` of its faces (a short name as
+    SPDX has them, or "see copyright") and how many usable ``faces`` it contributes.
     """
-    return tuple(FontPackage(**entry) for entry in yaml.safe_load(TABLE.read_text(encoding="utf-8")))
+    return yaml.safe_load(TABLE.read_text(encoding="utf-8"))
 
 
 def missing() -> list[str] | None:
     """Return which packages of the list are not installed, in its order; None where there is no ``dpkg-query``."""
     if shutil.which("dpkg-query") is None:
         return None
-    names = [entry.package for entry in packages() if entry.package != BUNDLED]
+    names = [entry["package"] for entry in packages() if entry["package"] != BUNDLED]
     # a package that dpkg does not know has no line
     command = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *names]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"})
@@ -124,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m fdp_core.mini.fonts", description=__doc__.split("\n\n")[0])
     parser.add_argument("--install", action="store_true", help="run the apt-get line that is printed")
     options = parser.parse_args(arguments)
-    listed = sum(entry.faces for entry in packages())
+    listed = sum(entry["faces"] for entry in packages())
     print(f"{len(find_fonts())} faces found ({listed} in {TABLE.name}). Folders searched:")
     for folder in font_folders():
         print(f"  {folder}{'' if folder.is_dir() else ' (not there)'}")

@@ -54,14 +54,15 @@ def test_the_picture_fonts_are_found_by_name(tmp_path):
 
 def test_every_package_of_the_list_has_a_version_and_a_licence():
     listed = fonts.packages()
-    names = [entry.package for entry in listed]
+    names = [entry["package"] for entry in listed]
     assert len(set(names)) == len(names) > 100 and names[-1] == "matplotlib"
     assert set(concepts.FONTS.values()) <= set(names)
     for entry in listed:
-        for text in (entry.package, entry.version, entry.licence):
+        assert set(entry) == {"package", "version", "licence", "faces"}, entry
+        for text in (entry["package"], entry["version"], entry["licence"]):
             assert isinstance(text, str) and text == text.strip() != "", entry
-        assert isinstance(entry.faces, int) and entry.faces >= 0, entry
-    assert sum(entry.faces for entry in listed) > 800
+        assert isinstance(entry["faces"], int) and entry["faces"] >= 0, entry
+    assert sum(entry["faces"] for entry in listed) > 800
 
 
 def test_missing_without_dpkg_is_unknown(monkeypatch, capsys):
@@ -76,7 +77,7 @@ def test_missing_without_dpkg_is_unknown(monkeypatch, capsys):
 
 def test_missing_reads_what_dpkg_says(monkeypatch):
     """Removed packages of which settings stay are not installed; unknown ones have no line."""
-    first, second, *others = [e.package for e in fonts.packages() if e.package != "matplotlib"]
+    first, second, *others = [e["package"] for e in fonts.packages() if e["package"] != "matplotlib"]
     lines = [f"{first} installed", f"{second} config-files", *(f"{name} installed" for name in others[1:])]
     monkeypatch.setattr(fonts.shutil, "which", lambda name: f"/usr/bin/{name}")
     answer = subprocess.CompletedProcess([], 1, stdout="\n".join(lines) + "\n")
