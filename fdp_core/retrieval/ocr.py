@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import sqlite3
 import time
 import unicodedata
 import warnings
@@ -189,3 +191,38 @@ class OcrSystem:
     def _save(self, key: str, lines: list[str]) -> None:
         if self.cache_dir is not None:
             atomic_write_text(self.cache_dir / f"{key}.json", json.dumps(lines, ensure_ascii=False))
+
+
+class TrigramSystem(OcrSystem):
+    """What OCR read, in a full-text index of letter trigrams: how photo libraries search text today.
+
+    A photograph is ranked by BM25 over the trigrams that it shares with the query, so that parts of words and slips of
+    the reader are found too. Its arguments are those of :class:`OcrSystem`.
+
+    Source: SQLite's FTS5 with the tokenizer ``trigram``; Immich searches its OCR text by trigrams in the same way.
+    """
+
+    def __init__(self, **options: str | Path | int | bool | None):
+        super().__init__(**options)
+        self.name = "OCR text, trigram index"
+
+    def scores(self, gallery: Gallery, texts: list[str]) -> np.ndarray:
+        """Return [Q, N] float, 0 where nothing is shared; NaN columns for photographs that cannot be opened."""
+        read = self.words(gallery)
+        found = np.zeros((len(texts), len(read)))
+        with contextlib.closing(sqlite3.connect(":memory:")) as index:
+            index.execute("CREATE VIRTUAL TABLE photographs USING fts5(words, tokenize='trigram')")
+            rows = [(number, " ".join(words or ())) for number, words in enumerate(read)]
+            index.executemany("INSERT INTO photographs(rowid, words) VALUES (?, ?)", rows)
+            for scores, text in zip(found, texts):
+                parts = split_words([text])
+                grams = sorted({part[i : i + 3] for part in parts for i in range(len(part) - 2)})
+                if grams:
+                    asked = " OR ".join(f'"{gram}"' for gram in grams)
+                    ranked = "SELECT rowid, -bm25(photographs) FROM photographs WHERE photographs MATCH ?"
+                else:  # too short for a trigram
+                    asked, ranked = "".join(parts), "SELECT rowid, 1.0 FROM photographs WHERE instr(words, ?)"
+                for number, score in index.execute(ranked, (asked,)):
+                    scores[number] = score
+        found[:, [words is None for words in read]] = np.nan
+        return found

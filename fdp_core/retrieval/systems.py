@@ -26,7 +26,7 @@ from fdp_core.retrieval.features import (
     stream_features,
     trunk_features,
 )
-from fdp_core.retrieval.ocr import OcrSystem
+from fdp_core.retrieval.ocr import OcrSystem, TrigramSystem
 from fdp_core.retrieval.vectors import Speed
 
 _CHUNK = 256  # texts encoded at once
@@ -242,4 +242,5 @@ class Chance:
         return np.random.default_rng(self.seed).random((len(texts), len(gallery.photos)))
 
 
-chance, ocr = Chance, OcrSystem  # as zero_shot and fdp: what makes a system
+# as zero_shot and fdp: what makes a system
+chance, ocr, trigrams = Chance, OcrSystem, TrigramSystem

@@ -169,6 +169,16 @@ def test_ocr_system_ranks_caches_and_reports(tmp_path):
     assert fresh.reader.calls == 4
 
 
+def test_trigrams_find_parts_of_words_and_slips(tmp_path):
+    shown, lines = gallery(tmp_path / "g", corrupt=(4,)), iter(["RE16 TGK", "HOTEI open", "%", "coffee shop"])
+    system = systems.trigrams(reader=lambda pixels: [next(lines)], progress=False)
+    with pytest.warns(CorruptPhotographs, match=r"04\.png"):
+        scores = system.scores(shown, ["re16", "hotel", "of", "%", "coffee", "nothing"])
+    found = [np.flatnonzero(row > 0).tolist() for row in np.nan_to_num(scores)]
+    assert found == [[0], [1], [3], [2], [3], []] and np.isnan(scores[:, 4]).all()
+    assert scores[4, 3] > scores[1, 1] > 0, "a whole word shares more trigrams than a misread one"
+
+
 def test_several_readers_at_once_read_the_same(tmp_path):
     shown = gallery(tmp_path / "g", corrupt=(4,))
 
