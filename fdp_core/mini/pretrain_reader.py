@@ -6,7 +6,8 @@ The finder looks at the real training sets (under FDP_DATA, as in :mod:`fdp_core
 out and how is kept beside the result (``.cuts.npz``). A cut that overlaps a word by half or more says that word, one
 that overlaps none says nothing, and all others are left out. About half of every batch is rendered. The text tower
 stays frozen, so a word is held against thousands of others in every step.
-The file that ships: ``--batch 96 --known 8000 --every 3``, ``--steps 1500`` up to step 300, then ``--steps 900``.
+The file that ships: ``--batch 96 --known 8000 --every 3``, ``--steps 1500`` up to step 300, then ``--steps 900``; from
+there (``--start``) ``--batch 96 --known 8000 --steps 3600 --lr 3e-4``.
 Interrupt at any time: the same command goes on from the last save. On a GPU: ``--device cuda --workers 8``, the same
 command again and again where time is rationed (``--minutes 9`` stops and saves).
 """
