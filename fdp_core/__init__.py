@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time __getattr__ belo
     from fdp_core.checkpoint import load
     from fdp_core.config import Config, preset
     from fdp_core.model import FDP
-    from fdp_core.retrieval.index import Index
+    from fdp_core.regions.index import Index
 
 _torchvision.repair()  # before anything imports torchvision, and so before open_clip
 
@@ -27,7 +27,7 @@ __all__ = ["FDP", "Config", "Index", "load", "preset"]
 
 # Found when first asked for: `import fdp_core` then costs no more than PyTorch. Index lives in a wing, which the core
 # must not import; this table is the one exception, made by name, so that a user needs one line of imports.
-_HOMES = {"FDP": "model", "Config": "config", "Index": "retrieval.index", "load": "checkpoint", "preset": "config"}
+_HOMES = {"FDP": "model", "Config": "config", "Index": "regions.index", "load": "checkpoint", "preset": "config"}
 
 
 def __getattr__(name: str) -> object:

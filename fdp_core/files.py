@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
+import psutil
 
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _HOST = re.sub(r"\W", "", socket.gethostname())
@@ -46,20 +46,8 @@ def _collect(folder: Path) -> None:
     """Remove what a killed process of this machine left half written in a folder."""
     for path in folder.glob(f".*-{_HOST}.*-*.tmp*"):
         owner = re.search(rf"-{_HOST}\.(\d+)-[^-]*\.tmp", path.name)
-        if owner and not _runs(int(owner[1])):
+        if owner and not psutil.pid_exists(int(owner[1])):
             path.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    if os.name == "nt":  # there the question would end the process
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 @contextlib.contextmanager
@@ -96,38 +84,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-
-
-class FolderInUse(RuntimeError):
-    """Another process works in a folder that can have one owner."""
-
-
-@contextlib.contextmanager
-def only_owner(folder: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Keep a folder to this process, by a lock that ends with it; None is no folder.
-
-    Raises:
-        FolderInUse: another process has it.
-        DiskFault: the folder cannot be made.
-    """
-    if folder is None:
-        yield
-        return
-    try:
-        os.makedirs(folder, exist_ok=True)
-        lock = filelock.FileLock(os.path.join(folder, ".lock"), timeout=0)
-        lock.acquire()
-    except filelock.Timeout as error:
-        told = f"Another process is working in {folder}"
-        raise FolderInUse(f"{told}. Wait until it has ended, or take another folder.") from error
-    except OSError as error:
-        if fault := disk_fault(error, folder):
-            raise fault from error
-        raise
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:

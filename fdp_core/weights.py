@@ -215,24 +215,18 @@ def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def randomise_batch_norm(module: nn.Module, seed: int) -> None:
-    """Give every BatchNorm random values: a fresh CLIP ResNet has dead residual branches (bn3.weight = 0)."""
-    generator = torch.Generator().manual_seed(seed)
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            for tensor, low, high in (
-                (layer.weight, 0.5, 1.5),
-                (layer.bias, -0.2, 0.2),
-                (layer.running_mean, -0.1, 0.1),
-                (layer.running_var, 0.5, 1.5),
-            ):
-                tensor.data.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
-
-
 def seeded(build: Callable[[], CLIP], seed: int) -> CLIP:
-    """Build a CLIP with random weights that depend on ``seed`` alone, not on torch's global generator."""
+    """Build a CLIP with random weights that depend on ``seed`` alone, not on torch's global generator.
+
+    BatchNorm gets random values too: a fresh CLIP ResNet has dead residual branches (bn3.weight = 0).
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         clip = build()
-    randomise_batch_norm(clip.visual, seed)
+    generator = torch.Generator().manual_seed(seed)
+    ranges = {"weight": (0.5, 1.5), "bias": (-0.2, 0.2), "running_mean": (-0.1, 0.1), "running_var": (0.5, 1.5)}
+    for layer in clip.visual.modules():
+        for name, (low, high) in ranges.items() if isinstance(layer, nn.BatchNorm2d) else ():
+            tensor = getattr(layer, name).data
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
     return clip

@@ -9,8 +9,6 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -23,59 +21,13 @@ def english_words() -> tuple[str, ...]:
     return tuple((ASSETS / "lexicon.txt").read_text(encoding="utf-8").split())
 
 
-def seen_in_training(texts: Sequence[str]) -> np.ndarray:
-    """Say which texts mini can have met in its pre-training: words of the list, and anything of digits.
-
-    Args:
-        texts: Q queries.
-
-    Returns:
-        bool [Q]. Invented training words are random letters; one that equals a query by chance is not counted.
-    """
-    known = set(english_words())
-    return np.array([text.lower() in known or any(c.isdigit() for c in text) for text in texts], dtype=bool)
-
-
 MIN_LENGTH = 3  # characters; the released code trains on words longer than two
 MAX_LENGTH = 13  # characters; the longest word in the released list of frequent words
 
 # A general list for training sets that are too small to count words in. Function words are closed-class words
 # of English; content words are what shops, streets and signs say. Both anchors ("the", "office") are in it.
-FUNCTION_WORDS: tuple[str, ...] = tuple(
-    """
-    about above across after again against all along also although always among and another any are around
-    because been before being below between beyond both but can cannot could did does doing down during
-    each either else enough even ever every few for from had has have having hence her here hers herself
-    him himself his how however indeed instead into its itself just least less like many may might mine
-    more most much must myself near neither never nor not now off once one only onto other our ours out
-    over own per quite rather same several shall she should since some still such than that the their them
-    then there therefore these they this those though through thus together too toward two under unless
-    until upon very was well were what when where whether which while who whom whose why will with within
-    without would yet you your yours
-    """.split()
-)
-CONTENT_WORDS: tuple[str, ...] = tuple(
-    """
-    academy airport antiques apartment apple arcade art auto avenue baby bakery bank bar barber baseball
-    beach beauty bed beef beer bicycle bike bird boat book books bottle boutique bread breakfast bridge
-    burger bus cafe cake camera candy car cards care casino castle cat center central centre chapel cheese
-    chicken chocolate church cinema city cleaners clinic clock clothing club coffee college computer
-    concert cookies corner cosmetics country court cream credit dance deli dental dentist department
-    design diamond diner dinner doctor dog dollar door dress drink drive drug east eggs electric elevator
-    emergency entrance exchange exit express factory family farm fashion film fire fish fitness flag
-    flowers food football fruit furniture gallery game garage garden gas gifts glass gold golf grill
-    guitar gym hair hall hardware health heart hill hockey home horse hospital hotel house ice inn
-    insurance island italian jewelry juice kitchen lake lamp land laundry law leather library lights
-    lounge lunch luxury magic map marina market massage meat medical metro milk money mountain museum
-    music nails national news night north notes oil optical orange organic palace paper park parking party
-    pasta pharmacy phone photo piano pizza plaza pool post press printing radio rent repair restaurant
-    ring river road rooms rose royal salad sale salon school sea shoes shop sign silver south spa sports
-    square stadium star state station steak stop store street studio sugar summer sun surf sushi tavern
-    taxi tea tennis theater theatre tickets tobacco tools tower town toys trade trail train travel tree
-    trucks union university vegetable video village vintage watch water west wine winter wood world yoga
-    zoo office
-    """.split()
-)
+FUNCTION_WORDS: tuple[str, ...] = tuple((ASSETS / "function_words.txt").read_text(encoding="utf-8").split())
+CONTENT_WORDS: tuple[str, ...] = tuple((ASSETS / "content_words.txt").read_text(encoding="utf-8").split())
 
 
 class WordLike(Protocol):

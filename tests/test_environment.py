@@ -17,7 +17,7 @@ OLDEST = "3.11.5"  # the oldest Python that the pins take; soupsieve decides
 DIRECT = """
 torch torchvision open_clip_torch opencv-python-headless scikit-learn scipy matplotlib seaborn pandas
 Levenshtein RapidFuzz nbval pytest pytest-timeout hypothesis jupyterlab papermill jupyter-book pooch
-PyYAML jsonschema safetensors pillow lancedb pyarrow filelock tqdm shapely pyclipper ruff ImageHash
+PyYAML jsonschema safetensors pillow lancedb pyarrow filelock openvino psutil tqdm shapely pyclipper ruff ImageHash
 """.split()
 
 

@@ -21,11 +21,12 @@ from tqdm import tqdm
 from fdp_core.datasets import images
 from fdp_core.datasets.folder import load_folder
 from fdp_core.datasets.types import Gallery, Photo
-from fdp_core.files import disk_fault, only_owner, sha256_of
+from fdp_core.files import disk_fault, sha256_of
 from fdp_core.model import FDP
 from fdp_core.retrieval import systems
 from fdp_core.retrieval.features import CorruptPhotographs, error_report
 from fdp_core.retrieval.vectors import Embedder, VectorSets, query_vectors, score_texts, top_rows
+from fdp_core.retrieval.workers import only_owner
 
 MEMORY = "memory://"  # the address of an index that is not kept
 EXACT = 200_000  # vectors that are all read for a query, in some 20 ms; beyond, LanceDB's IVF_RQ finds candidates

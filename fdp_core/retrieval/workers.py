@@ -1,14 +1,18 @@
-"""Several photographs at once: results in order, and things that only one thread may use at a time."""
+"""Several at once: results in order, things for one thread at a time, folders for one process at a time."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+import filelock
 from tqdm import tqdm
+
+from fdp_core.files import disk_fault
 
 Item, Made = TypeVar("Item"), TypeVar("Made")
 
@@ -55,3 +59,35 @@ class Spare(Generic[Made]):
             thing = self._make()
         yield thing
         self._idle.append(thing)
+
+
+class FolderInUse(RuntimeError):
+    """Another process works in a folder that can have one owner."""
+
+
+@contextlib.contextmanager
+def only_owner(folder: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Keep a folder to this process, by a lock that ends with it; None is no folder.
+
+    Raises:
+        FolderInUse: another process has it.
+        DiskFault: the folder cannot be made.
+    """
+    if folder is None:
+        yield
+        return
+    try:
+        os.makedirs(folder, exist_ok=True)
+        lock = filelock.FileLock(os.path.join(folder, ".lock"), timeout=0)
+        lock.acquire()
+    except filelock.Timeout as error:
+        told = f"Another process is working in {folder}"
+        raise FolderInUse(f"{told}. Wait until it has ended, or take another folder.") from error
+    except OSError as error:
+        if fault := disk_fault(error, folder):
+            raise fault from error
+        raise
+    try:
+        yield
+    finally:
+        lock.release()

@@ -19,9 +19,9 @@ from fdp_core.config import Config
 from fdp_core.datasets.types import Gallery
 from fdp_core.distract import Candidates, Distractors, soft_targets
 from fdp_core.evaluation import metrics
-from fdp_core.files import only_owner
 from fdp_core.model import FDP
 from fdp_core.retrieval.features import trunk_features
+from fdp_core.retrieval.workers import only_owner
 from fdp_core.training import samples
 from fdp_core.training.samples import batches_of
 from fdp_core.training.state import LOG, TERMS, History, Run
@@ -183,7 +183,7 @@ def train(
 
     Raises:
         ValueError: the data hold no usable word, or ``out_dir`` holds another run.
-        fdp_core.files.FolderInUse: another training is writing to ``out_dir``.
+        fdp_core.retrieval.workers.FolderInUse: another training is writing to ``out_dir``.
         FloatingPointError: a loss is not finite.
         KeyboardInterrupt: handed on after a checkpoint was written.
 

@@ -97,15 +97,6 @@ def test_what_a_killed_process_left_is_collected_by_the_next(tmp_path):
     assert set(tmp_path.iterdir()) == {tmp_path / "y.json", mine}
 
 
-def test_a_folder_has_one_owner(tmp_path):
-    with files.only_owner(tmp_path / "run"), files.only_owner(None):
-        with pytest.raises(files.FolderInUse, match="Another process is working in .*run. Wait"):
-            with files.only_owner(tmp_path / "run"):
-                pass
-    with files.only_owner(tmp_path / "run"):
-        pass
-
-
 def test_other_errors_of_a_disk_stay_what_they_are():
     assert files.disk_fault(ValueError("no disk"), "x") is None
     assert files.disk_fault(OSError(errno.ENOENT, "none"), "x") is None

@@ -82,10 +82,6 @@ def test_sampled_words_are_printable_and_lower_case(seed):
     assert word and word == word.lower() and word.isascii() and " " not in word
 
 
-def test_seen_in_training():
-    assert words.seen_in_training(["Coffee", "24", "zzyzxq"]).tolist() == [True, True, False]
-
-
 def test_spelling_pyramid_by_hand():
     bits = batches.pyramid("Beyond").reshape(sum(batches.LEVELS), 36)
     letters = lambda row: {batches.ALPHABET[i] for i in np.flatnonzero(bits[row])}  # noqa: E731

@@ -18,7 +18,7 @@ from fdp_core.model import FDP
 from fdp_core.regions import crops, networks, openvino, reader, word_finder
 from fdp_core.regions.settings import RegionOptions
 from fdp_core.regions.system import RegionSystem
-from fdp_core.retrieval import geometry
+from fdp_core.retrieval import geometry, systems
 from fdp_core.retrieval.features import CorruptPhotographs
 from fdp_core.retrieval.vectors import Embedder
 from fdp_core.words import english_words
@@ -177,6 +177,24 @@ def test_bfloat16_encodes_nearly_the_same(model, finds):
     exact = system(model, finds).encode_crops(cuts)
     half = system(model, finds, precision="bfloat16").encode_crops(cuts)
     assert half.dtype == np.float32 and ((exact * half).sum(1) > 0.99).all()
+
+
+# --- the front door
+
+
+def test_an_index_of_a_model_searches_by_regions(model, monkeypatch, tmp_path):
+    import fdp_core
+    from fdp_core.regions import index
+
+    monkeypatch.setattr(index, "RegionSystem", lambda model, **_: system(model, some_finder(0.0)))
+    shown = gallery(tmp_path / "g")
+    opened = fdp_core.Index.open("memory://", model)
+    assert opened.update(shown, progress=False).encoded == 5
+    hits = opened.search("office", k=3)
+    assert opened.vectors > 5 and any(hit.corners is not None for hit in hits)
+    one = fdp_core.Index.open("memory://", systems.fdp(model, progress=False))
+    one.update(shown, progress=False)
+    assert one.vectors == 5, "any other system stays itself"
 
 
 # --- galleries

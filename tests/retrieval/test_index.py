@@ -21,12 +21,13 @@ from PIL import Image
 
 from fdp_core import backbones
 from fdp_core.datasets import DatasetMissing, Gallery, Photo, load
-from fdp_core.files import DiskFault, FolderInUse
+from fdp_core.files import DiskFault
 from fdp_core.retrieval import index as module
 from fdp_core.retrieval import systems
 from fdp_core.retrieval.features import CorruptPhotographs
 from fdp_core.retrieval.index import MEMORY, CorruptIndex, Index, OtherModel, Update
 from fdp_core.retrieval.vectors import VectorSets
+from fdp_core.retrieval.workers import FolderInUse
 from fdp_core.weights import MINI_WEIGHTS
 
 PROGRAM = Path(__file__).parents[1] / "index_in_a_process.py"

@@ -53,3 +53,12 @@ def test_what_failed_does_not_come_back():
         raise ValueError
     with spare.lend() as thing:
         assert thing is not first
+
+
+def test_a_folder_has_one_owner(tmp_path):
+    with workers.only_owner(tmp_path / "run"), workers.only_owner(None):
+        with pytest.raises(workers.FolderInUse, match="Another process is working in .*run. Wait"):
+            with workers.only_owner(tmp_path / "run"):
+                pass
+    with workers.only_owner(tmp_path / "run"):
+        pass

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from fdp_core import backbones, checkpoint, config, datasets, files, prompt, weights
+from fdp_core import backbones, checkpoint, config, datasets, prompt, weights
 from fdp_core.distract import Distractors
 from fdp_core.model import FDP
-from fdp_core.retrieval import geometry
+from fdp_core.retrieval import geometry, workers
 from fdp_core.training import loop, samples, state
 from fdp_core.words import fold, is_legible, keep_for_training
 
@@ -422,5 +422,5 @@ def test_training_starts_from_neutral_prompts_and_the_released_way_from_random_o
 
 
 def test_a_run_folder_has_one_training(backbone, world, tmp_path):
-    with files.only_owner(tmp_path), pytest.raises(files.FolderInUse, match="Another process is working in"):
+    with workers.only_owner(tmp_path), pytest.raises(workers.FolderInUse, match="Another process is working in"):
         run(fresh(backbone, epochs=1), world, tmp_path)
