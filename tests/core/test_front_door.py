@@ -9,7 +9,7 @@ from PIL import Image
 
 import fdp_core
 from fdp_core import checkpoint, config, model
-from fdp_core.retrieval import index
+from fdp_core.regions import index
 
 HEAVY = "open_clip torchvision timm sklearn scipy pandas matplotlib seaborn cv2 shapely PIL IPython ipywidgets".split()
 
@@ -33,7 +33,7 @@ def test_importing_the_package_brings_in_pytorch_and_nothing_else_that_is_large(
 def test_ten_lines_search_a_folder(tmp_path):
     for name in "ab":
         Image.fromarray(np.full((64, 64, 3), ord(name), np.uint8)).save(tmp_path / f"{name}.png")
-    index = fdp_core.Index.open("memory://", fdp_core.load(), progress=False)
+    index = fdp_core.Index.open("memory://", fdp_core.load())
     index.update(tmp_path, progress=False)
     found = index.search("coffee", k=5)
     assert {hit.path.name for hit in found} == {"a.png", "b.png"}
