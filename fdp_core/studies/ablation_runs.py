@@ -32,8 +32,9 @@ from fdp_core.evaluation.report import evaluate, kind_groups
 from fdp_core.model import FDP
 from fdp_core.retrieval import geometry
 from fdp_core.retrieval.features import FeatureStore, trunk_features
-from fdp_core.studies import ablation_grid, map_quality
+from fdp_core.studies import ablation_grid
 from fdp_core.studies.ablation_grid import FULL, REPLACED, Row, config_hash, identity_of
+from fdp_core.studies.attention_study import point_auc
 from fdp_core.training import loop, samples
 
 MAPS = ("annotated", "shuffled", "even")  # text maps that take the place of the localiser's, at test time only
@@ -120,7 +121,7 @@ def map_auc(maps: np.ndarray, annotated: np.ndarray) -> dict[str, float] | None:
     both = np.flatnonzero(inside.any(axis=1) & ~inside.all(axis=1))
     if not len(both):
         return None
-    areas = np.array([map_quality.point_auc(maps[row].ravel(), inside[row].astype(float))[0] for row in both])
+    areas = np.array([point_auc(maps[row].ravel(), inside[row].astype(float))[0] for row in both])
     low, high = metrics.bootstrap_interval(areas)
     return {"mean": float(areas.mean()), "from": low, "to": high}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from fdp_core import attention
@@ -186,3 +187,29 @@ def share_on(weights: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """
     places = weights[..., 1:]
     return np.einsum("nhc,nc->nh", places, cells) / np.maximum(places.sum(axis=-1), 1e-300)
+
+
+def point_auc(values: np.ndarray, text: np.ndarray, beside: np.ndarray | None = None) -> tuple[float, float]:
+    """Compare a map with where text is: AUC and average precision over points of the photograph.
+
+    A cell counts as text by the share of it that text covers, and as no text by the rest: no threshold is needed.
+
+    Args:
+        values: the map, float [n], larger for text; equal values share a rank.
+        text: float [n] in 0..1, the share of each cell that text covers.
+        beside: float [n], the share of each cell that holds none; None is ``1 - text``.
+
+    Returns:
+        (AUC, the chance that a point on text gets a higher value than a point beside it; average precision). A map
+        that knows nothing gets 0.5 and the share of text.
+
+    Raises:
+        ValueError: there is no text, or nothing but text.
+    """
+    beside = 1 - text if beside is None else beside
+    if not (text.sum() > 0 and beside.sum() > 0):
+        raise ValueError("The map cannot be judged: this needs cells with text and cells without.")
+    labels, twice = np.repeat([1, 0], len(values)), np.tile(np.asarray(values, np.float64), 2)
+    weights = np.concatenate([text, beside]).astype(np.float64)
+    area = roc_auc_score(labels, twice, sample_weight=weights)
+    return float(area), float(average_precision_score(labels, twice, sample_weight=weights))

@@ -91,15 +91,15 @@ def loss_terms(
     seen = _see(model, data, squares, images, means, device)
     barred = [data.contents[image] for image in images] if config.drop_true_distractors else None
     candidates = distractors.sample(words, barred, step=epoch).to(device)
-    asked = words + candidates.flat()
+    texts = words + candidates.flat()
     kinds = None
     if model.config.prompts == "two":
         if config.distractor_cluster == "anchor":  # the released code asks for the words twice: alone, with candidates
             own = _kinds(model, words + words, means)
             kinds = torch.cat([own[: len(words)], own[len(words) :].repeat_interleave(distractors.candidates)])
         else:
-            kinds = _kinds(model, asked, means)
-    return loop.weigh(model, data, batch, seen, _encode(model, asked, kinds, means), candidates, config)
+            kinds = _kinds(model, texts, means)
+    return loop.weigh(model, data, batch, seen, _encode(model, texts, kinds, means), candidates, config)
 
 
 def _see(

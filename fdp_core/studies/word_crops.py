@@ -50,8 +50,8 @@ def evaluate(
                 cuts.append(system.cut(image, quad[None])[0])
                 words.append(Photo(f"{photo.id}#{n}", photo.path))
                 said.append(set(found))
-    asked = [normalise(text, protocol) for text in queries.texts]
-    relevant = np.array([[text in some for some in said] for text in asked], bool).reshape(len(asked), len(said))
+    wanted = [normalise(text, protocol) for text in queries.texts]
+    relevant = np.array([[text in some for some in said] for text in wanted], bool).reshape(len(wanted), len(said))
     kept = relevant.any(axis=1)
     if not kept.any():
         raise ValueError(f"{gallery.name}/{gallery.split}: no annotated word answers a query: nothing to rank.")

@@ -1,5 +1,6 @@
 """How good a text map is: against scikit-learn, against known worst and best maps, and broken on purpose."""
 
+import chapters
 import numpy as np
 import pytest
 import torch
@@ -7,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from fdp_core.studies import attention_study, map_quality
+from fdp_core.studies import attention_study
 
+CELLS = chapters.functions("02")
 rng = np.random.default_rng(0)
 
 
@@ -34,7 +36,7 @@ def test_points_agree_with_scikit_learn(seed, count, coarse):
     values = draw.integers(0, 4, count).astype(float) if coarse else draw.normal(size=count)
     text = draw.random(count) * draw.integers(0, 2, count)
     text[0], text[1] = 0.5, 0
-    auc, precision = map_quality.point_auc(values, text)
+    auc, precision = attention_study.point_auc(values, text)
     labels, twice = np.repeat([1, 0], count), np.concatenate([values, values])
     weights = np.concatenate([text, 1 - text])
     assert auc == pytest.approx(roc_auc_score(labels, twice, sample_weight=weights))
@@ -43,11 +45,11 @@ def test_points_agree_with_scikit_learn(seed, count, coarse):
 
 def test_best_worst_and_blind_maps():
     text = np.array([1.0, 1, 0, 0, 0])
-    assert map_quality.point_auc(text, text) == (1.0, 1.0)
-    assert map_quality.point_auc(-text, text)[0] == 0.0
-    assert map_quality.point_auc(np.zeros(5), text) == pytest.approx((0.5, 0.4))
+    assert attention_study.point_auc(text, text) == (1.0, 1.0)
+    assert attention_study.point_auc(-text, text)[0] == 0.0
+    assert attention_study.point_auc(np.zeros(5), text) == pytest.approx((0.5, 0.4))
     with pytest.raises(ValueError, match="cells without"):
-        map_quality.point_auc(np.zeros(2), np.ones(2))
+        attention_study.point_auc(np.zeros(2), np.ones(2))
 
 
 def test_only_judged_cells_count_and_what_cannot_be_judged_is_nan():
@@ -55,36 +57,27 @@ def test_only_judged_cells_count_and_what_cannot_be_judged_is_nan():
     text[0, 0] = 1
     study = Few(text)
     maps = torch.tensor([[[1.0, 9.0], [0.0, 0.0]]] * 2)
-    assert map_quality.quality(study, maps)[0, 0] == pytest.approx(2 / 3)
+    assert CELLS.map_quality(study, maps)[0, 0] == pytest.approx(2 / 3)
     study.judged[0, 1] = False
-    found = map_quality.quality(study, maps)
+    found = CELLS.map_quality(study, maps)
     assert found[0].tolist() == [1.0, 1.0] and np.isnan(found[1]).all()
 
 
 def test_shuffled_maps_keep_their_values_and_lose_their_places():
     maps = torch.arange(2 * 25.0).view(2, 5, 5)
     for share, moved in ((0.0, 0), (1.0, 25), (0.4, 10)):
-        spoilt = map_quality.shuffled(maps, share, seed=1)
+        spoilt = CELLS.shuffled(maps, share, seed=1)
         assert torch.equal(spoilt.flatten(1).sort(1).values, maps.flatten(1))
         assert (spoilt != maps).flatten(1).sum(1).max() <= moved
-    assert torch.equal(map_quality.shuffled(maps, 1.0, seed=1), map_quality.shuffled(maps, 1.0, seed=1))
-    assert not torch.equal(map_quality.shuffled(maps, 1.0, seed=1), map_quality.shuffled(maps, 1.0, seed=2))
-    with pytest.raises(ValueError, match="expected 0 to 1"):
-        map_quality.shuffled(maps, 1.5)
-
-
-def test_another_photographs_map():
-    maps = torch.arange(3.0).view(3, 1, 1)
-    assert map_quality.of_next_photograph(maps).flatten().tolist() == [2, 0, 1]
-    with pytest.raises(ValueError, match="two or more"):
-        map_quality.of_next_photograph(maps[:1])
+    assert torch.equal(CELLS.shuffled(maps, 1.0, seed=1), CELLS.shuffled(maps, 1.0, seed=1))
+    assert not torch.equal(CELLS.shuffled(maps, 1.0, seed=1), CELLS.shuffled(maps, 1.0, seed=2))
 
 
 def test_the_annotators_map_makes_no_mistake_with_the_same_values():
     text = rng.random((3, 16)) * (rng.random((3, 16)) < 0.3)
     text[:, 0] = 1
     given_map = torch.from_numpy(rng.normal(size=(3, 4, 4)))
-    best = map_quality.annotated(Few(text), given_map)
+    best = CELLS.by_outlines(given_map, text)
     assert torch.equal(best.flatten(1).sort(1).values, given_map.flatten(1).sort(1).values)
     flat = best.flatten(1).numpy()
     for row, share in zip(flat, text):
@@ -94,15 +87,13 @@ def test_the_annotators_map_makes_no_mistake_with_the_same_values():
 def test_ratio_of_sums_and_its_interval():
     whole = rng.uniform(0.05, 0.2, 80)
     noise = rng.normal(1, 0.3, (80, 3))
-    value, low, high = map_quality.ratio_interval(2 * whole[:, None] * noise, whole)
+    value, low, high = CELLS.ratio_interval(2 * whole[:, None] * noise, whole)
     assert value.shape == low.shape == (3,) and (low < value).all() and (value < high).all()
     np.testing.assert_allclose(value, 2, atol=0.25)
-    one, lower, upper = map_quality.ratio_interval(2 * whole * noise[:, 0], whole)
+    one, lower, upper = CELLS.ratio_interval(2 * whole * noise[:, 0], whole)
     assert (one, lower, upper) == pytest.approx((value[0], low[0], high[0]))
-    exact = map_quality.ratio_interval(3 * whole, whole)
+    exact = CELLS.ratio_interval(3 * whole, whole)
     assert exact == pytest.approx((3, 3, 3))
-    with pytest.raises(ValueError, match="nothing to divide"):
-        map_quality.ratio_interval(np.ones(2), np.zeros(2))
 
 
 def test_the_interval_covers_as_often_as_it_says():
@@ -110,6 +101,6 @@ def test_the_interval_covers_as_often_as_it_says():
     for seed in range(120):
         draw = np.random.default_rng(seed)
         whole = draw.uniform(0.5, 1.5, 40)
-        _, low, high = map_quality.ratio_interval(whole * draw.exponential(1, 40), whole, rounds=300, seed=seed)
+        _, low, high = CELLS.ratio_interval(whole * draw.exponential(1, 40), whole, rounds=300, seed=seed)
         hits += low <= 1 <= high
     assert 0.85 <= hits / 120 <= 0.99
