@@ -346,7 +346,7 @@ def run(lab: Lab, row: Row, seed: int = 0, known: Iterable[dict[str, Any]] = (),
     common = {
         "row": row.name,
         "seed": seed,
-        "changes": {**row.changes, **recipe},
+        "changes": {**recipe, **row.changes},  # as Row.config takes them
         "config_hash": config_hash(settings),
         **lab.facts(),
         "held_out_mAP": max(held_out, default=None),

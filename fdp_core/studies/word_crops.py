@@ -6,6 +6,7 @@ This leaves finding out: what remains between this number and that of whole phot
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -62,13 +63,10 @@ def evaluate(
         f"word crops by the annotated polygons; {queries.protocol}",
         {name: members for name, members in groups.items() if members.any()},
     )
-    return report.evaluate(_Reader(system, np.stack(cuts)), replace(gallery, photos=tuple(words)), left, ks)
-
-
-class _Reader:
-    """A system whose gallery is cut out already."""
-
-    def __init__(self, system: RegionSystem, cuts: np.ndarray) -> None:
-        self.name, self.settings = f"{system.name}, word crops", system.settings
-        self.encode_queries = lambda texts: system.encode_queries(texts)[:, :-1]  # by cosine alone: no handicap
-        self.encode_gallery = lambda gallery: VectorSets.of(system.encode_crops(cuts))
+    crops_alone = SimpleNamespace(
+        name=f"{system.name}, word crops",
+        settings=system.settings,
+        encode_queries=lambda texts: system.encode_queries(texts)[:, :-1],  # by cosine alone: no handicap
+        encode_gallery=lambda gallery: VectorSets.of(system.encode_crops(np.stack(cuts))),
+    )
+    return report.evaluate(crops_alone, replace(gallery, photos=tuple(words)), left, ks)
