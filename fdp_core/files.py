@@ -24,21 +24,24 @@ class DiskFault(OSError):
     """A disk does not take a file; the message names it, what is free, and how to take another disk."""
 
 
-def disk_fault(error: Exception, path: str | os.PathLike[str]) -> DiskFault | None:
-    """Say plainly that a disk is full or cannot be written; None for any other error.
+@contextlib.contextmanager
+def writing_to(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say plainly that a disk is full or cannot be written, be it told by the system or, in words, by a library.
 
-    Args:
-        error: of the system, or of a library that passes on its number in words.
-        path: what was written.
+    Raises:
+        DiskFault: it is, while ``path`` was written.
     """
-    told = re.search(r"os error (\d+)", str(error))
-    number = error.errno if isinstance(error, OSError) and error.errno else int(told[1]) if told else None
-    if number not in _REFUSED or isinstance(error, DiskFault):
-        return None
-    folder = next((base for base in (Path(path), *Path(path).absolute().parents) if base.is_dir()), Path("/"))
-    free = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free in {folder}"
-    advice = "Make room, or set FDP_CACHE (caches and indexes) or FDP_DATA (data sets) to a folder on another disk"
-    return DiskFault(number, f"{path} cannot be written: {os.strerror(number)}; {free}. {advice}.")
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        told = re.search(r"os error (\d+)", str(error))
+        number = int(told[1]) if told else getattr(error, "errno", None)
+        if number not in _REFUSED or isinstance(error, DiskFault):
+            raise
+        folder = next((base for base in (Path(path), *Path(path).absolute().parents) if base.is_dir()), Path("/"))
+        free = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free in {folder}"
+        advice = "Make room, or set FDP_CACHE (caches and indexes) or FDP_DATA (data sets) to a folder on another disk"
+        raise DiskFault(number, f"{path} cannot be written: {os.strerror(number)}; {free}. {advice}.") from error
 
 
 @functools.cache  # once for a folder: some hold many thousand files
@@ -65,22 +68,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path, temporary = Path(path), None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _collect(path.parent.absolute())
-        owned = f".{path.stem[:100]}-{_HOST}.{os.getpid()}-"
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=owned, suffix=f".tmp{path.suffix}")
-        os.close(handle)
-        temporary = Path(name)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        yield temporary
-        with open(temporary, "r+b") as stream:  # Windows syncs only through a handle that may write
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        if fault := disk_fault(error, path):
-            raise fault from error
-        raise
+        with writing_to(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _collect(path.parent.absolute())
+            owned = f".{path.stem[:100]}-{_HOST}.{os.getpid()}-"
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=owned, suffix=f".tmp{path.suffix}")
+            os.close(handle)
+            temporary = Path(name)
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+            yield temporary
+            with open(temporary, "r+b") as stream:  # Windows syncs only through a handle that may write
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from fdp_core.datasets import images
 from fdp_core.datasets.folder import load_folder
 from fdp_core.datasets.types import Gallery, Photo
-from fdp_core.files import disk_fault, sha256_of
+from fdp_core.files import sha256_of, writing_to
 from fdp_core.model import FDP
 from fdp_core.retrieval import systems
 from fdp_core.retrieval.features import CorruptPhotographs, error_report
@@ -214,6 +214,9 @@ class Index:
         uri = str(uri) if "://" in str(uri) else os.path.abspath(Path(uri).expanduser())
         if os.path.isfile(uri):
             raise CorruptIndex(f"{uri} is a file; an index is a folder. Give another name, or move the file away.")
+        if "://" not in uri:
+            with writing_to(uri):
+                os.makedirs(uri, exist_ok=True)
         return cls(uri, model if hasattr(model, "encode_gallery") else systems.fdp(model, **options))
 
     @contextlib.contextmanager
@@ -227,17 +230,6 @@ class Index:
             told = f"The index {self.uri}, table {self.name}, cannot be read: {str(error).splitlines()[0][:300]}"
             advice = "Nothing was changed. Move that folder away and update again, or bring it back from a copy."
             raise CorruptIndex(f"{told}. {advice}") from error
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the lock of the folder (a server keeps order itself); say plainly what a disk refuses."""
-        try:
-            with only_owner(None if "://" in self.uri else self.uri):
-                yield
-        except (OSError, RuntimeError) as error:
-            if fault := disk_fault(error, self.uri):
-                raise fault from error
-            raise
 
     def _scan(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
         query = self._table.search().select(list(columns))
@@ -317,7 +309,7 @@ class Index:
         gallery = load_folder(photographs) if isinstance(photographs, (str, Path)) else photographs
         if len({photo.id for photo in gallery.photos}) < len(gallery):
             raise ValueError(f"{gallery.name} has several photographs of one id; ids have to differ.")
-        with self._writing():
+        with writing_to(self.uri), only_owner(None if "://" in self.uri else self.uri):
             self._refresh()
             known, moved, todo = {row.id: row for row in self._rows}, [], []
             for photo in gallery.photos:

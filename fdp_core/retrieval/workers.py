@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import filelock
 from tqdm import tqdm
 
-from fdp_core.files import disk_fault
+from fdp_core.files import writing_to
 
 Item, Made = TypeVar("Item"), TypeVar("Made")
 
@@ -76,17 +76,14 @@ def only_owner(folder: str | os.PathLike[str] | None) -> Iterator[None]:
     if folder is None:
         yield
         return
+    lock = filelock.FileLock(os.path.join(folder, ".lock"), timeout=0)
     try:
-        os.makedirs(folder, exist_ok=True)
-        lock = filelock.FileLock(os.path.join(folder, ".lock"), timeout=0)
-        lock.acquire()
+        with writing_to(folder):
+            os.makedirs(folder, exist_ok=True)
+            lock.acquire()
     except filelock.Timeout as error:
         told = f"Another process is working in {folder}"
         raise FolderInUse(f"{told}. Wait until it has ended, or take another folder.") from error
-    except OSError as error:
-        if fault := disk_fault(error, folder):
-            raise fault from error
-        raise
     try:
         yield
     finally:

@@ -97,7 +97,13 @@ def test_what_a_killed_process_left_is_collected_by_the_next(tmp_path):
     assert set(tmp_path.iterdir()) == {tmp_path / "y.json", mine}
 
 
-def test_other_errors_of_a_disk_stay_what_they_are():
-    assert files.disk_fault(ValueError("no disk"), "x") is None
-    assert files.disk_fault(OSError(errno.ENOENT, "none"), "x") is None
-    assert "read-only" in str(files.disk_fault(RuntimeError("lance: os error 30"), "x")).lower()
+@pytest.mark.parametrize("error", [ValueError("no disk"), OSError(errno.ENOENT, "none"), RuntimeError("other")])
+def test_other_errors_than_a_disks_stay_what_they_are(error):
+    with pytest.raises(type(error)) as caught, files.writing_to("x"):
+        raise error
+    assert caught.value is error
+
+
+def test_a_librarys_words_tell_of_the_disk():
+    with pytest.raises(files.DiskFault, match="x cannot be written: Read-only"), files.writing_to("x"):
+        raise RuntimeError("lance: os error 30")
