@@ -23,7 +23,6 @@ import torch
 from fdp_core.datasets import Gallery
 from fdp_core.datasets.images import open_image
 from fdp_core.distract import Distractors
-from fdp_core.evaluation import results
 from fdp_core.model import FDP
 from fdp_core.retrieval import features, geometry
 from fdp_core.retrieval.fast_trunk import PRECISIONS, FastTrunk
@@ -312,23 +311,3 @@ def recorded(table: pd.DataFrame, system: str, **parameters: object) -> dict[str
 def spread(name: str, ratio: Ratio) -> dict[str, float]:
     """Return a ratio as three named values of a record, per cent."""
     return {name: 100 * ratio.median, f"{name}, least": 100 * ratio.low, f"{name}, most": 100 * ratio.high}
-
-
-def record(
-    system: str, metric: str, values: dict[str, float], protocol: str, parameters: dict[str, object], **facts: object
-) -> Path:
-    """Write the record of a measurement of speed to book/results.
-
-    Args:
-        system: what was measured, for example "trunk speed".
-        metric: which of ``values`` is the record's own.
-        values: all numbers; their names tell the unit.
-        protocol: how it was measured, in words.
-        parameters: of the command.
-        facts: ``model`` (an FDP, or None), ``set``, ``split``, ``images``, ``queries``, ``manifest_hash``, ``seconds``.
-
-    Returns:
-        The file.
-    """
-    entry = results.measurement(system, metric, values, protocol=protocol, parameters=parameters, **facts)
-    return results.save(entry)

@@ -26,6 +26,7 @@ import torch
 from fdp_core import backbones, checkpoint, config, datasets, words
 from fdp_core.datasets import Gallery, Photo
 from fdp_core.distract import Distractors
+from fdp_core.evaluation import results
 from fdp_core.model import FDP
 from fdp_core.regions.openvino import OpenVinoMissing
 from fdp_core.regions.settings import RegionOptions
@@ -63,7 +64,8 @@ def _finish(
     for name, value in values.items():
         print(f"{name}: {value:.4g}")
     parameters = {key: value for key, value in vars(args).items() if key != "name"} | facts.pop("found", {})
-    print(speed.record(system, metric, values, protocol, parameters, **facts).name)
+    entry = results.measurement(system, metric, values, protocol=protocol, parameters=parameters, **facts)
+    print(results.save(entry).name)
 
 
 def _about(gallery: Gallery) -> dict[str, str]:

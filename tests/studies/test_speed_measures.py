@@ -46,8 +46,8 @@ def test_the_first_epoch_adds_what_filling_the_cache_takes():
 def test_records_come_back(tmp_path, model, monkeypatch):
     monkeypatch.setenv("FDP_RESULTS", str(tmp_path))
     values = {"a, %": 5.0, **speed.spread("b, %", Ratio(0.5, 0.4, 0.7))}
-    path = speed.record("trunk speed", "a, %", values, "as asked", {"backbone": "mini", "n": 3}, model=model)
-    assert path.parent == tmp_path
+    facts = {"protocol": "as asked", "parameters": {"backbone": "mini", "n": 3}}
+    results.save(results.measurement("trunk speed", "a, %", values, model, **facts))
     table = results.load_all()
     found = speed.recorded(table, "trunk speed", backbone="mini")
     assert found["values"] == values and found["value"] == 5.0 and found["weights_hash"] == model.backbone.weights_hash
