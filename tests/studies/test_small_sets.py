@@ -86,7 +86,7 @@ SMALL = {
 def test_a_small_benchmark_of_ones_own(count, table, tmp_path, monkeypatch, capsys):
     folder = photographs(tmp_path, count, table)
     systems = "chance, zero-shot-native, pooled, regions-bare, regions"
-    values = {"systems": systems, "template": "a photo of {}", "map_size": 320, "limit": 2}
+    values = {"systems": systems, "template": "a photo of {}", "sizes": "320", "limit": 2}
     names, printed = benchmark(capsys, monkeypatch, tmp_path, dataset=folder, **values)
     assert len(names["named"]) == 5 and "zero-shot mini, native size" in printed and not names["oracles"]
     assert all(0 < report.mean_ap <= 1 for report in names["reports"]) and len(names["mine"]) == 0
