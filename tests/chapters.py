@@ -1,6 +1,7 @@
 """Runs a chapter in the test's own process, with parameters as papermill injects them."""
 
 import ast
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,11 @@ from typing import Any
 import matplotlib
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
+import pytest
 import torch
+
+from fdp_core.datasets import Gallery, Queries
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -52,3 +57,25 @@ def run(number: str, **values: Any) -> dict[str, Any]:
     finally:
         torch.set_grad_enabled(grad)  # chapters may switch it off for good
     return names
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Let records and caches go to a folder of the test's own; autouse wherever a module imports it."""
+    monkeypatch.setenv("FDP_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("FDP_CACHE", str(tmp_path / "cache"))
+    yield
+    torch.set_grad_enabled(True)
+    plt.close("all")
+
+
+def first_photographs(gallery: Gallery, queries: Queries, count: int) -> tuple[Gallery, Queries]:
+    """Cut a gallery to its first photographs, with the queries that these answer."""
+    kept = queries.relevant[:, :count].any(axis=1)
+    cut = dataclasses.replace(
+        queries,
+        texts=tuple(text for text, keep in zip(queries.texts, kept) if keep),
+        relevant=queries.relevant[kept, :count],
+        groups={name: np.asarray(member)[kept] for name, member in queries.groups.items()},
+    )
+    return dataclasses.replace(gallery, photos=gallery.photos[:count]), cut

@@ -188,13 +188,8 @@ def evaluate(
         encoded = np.asarray(system.encode_queries(texts))
         seconds["queries"] = clock() - start
         _check_rows(system.name, features, encoded, shape)
-        if isinstance(features, VectorSets):
-            missing, scores = ~features.readable, score_texts(system, features, texts, encoded).astype(float)
-        else:
-            missing = np.isnan(features).any(axis=1)
-            # Double precision, then rounded: copies of one photograph tie exactly wherever they stand in the
-            # gallery.
-            scores = (encoded.astype(np.float64) @ features.astype(np.float64).T).astype(np.float32).astype(float)
+        sets = VectorSets.of(features)
+        missing, scores = ~sets.readable, score_texts(system, sets, texts, encoded).astype(float)
     if scores.shape != shape:
         raise ValueError(f"System {system.name!r} gave scores of shape {scores.shape}; expected {shape}.")
     start = clock()

@@ -156,12 +156,12 @@ def _one_of(column: str, values: Sequence[str]) -> str:
 def _encode(system: Embedder, gallery: Gallery) -> VectorSets:
     """Encode a slice; photographs that cannot be read (the system warns) have no vectors, be it all of them."""
     try:
-        sets = system.encode_gallery(gallery)
+        encoded = system.encode_gallery(gallery)
     except ValueError:
         if any(images.opens(photo.source) for photo in gallery.photos):
             raise
         return VectorSets(np.zeros((0, 1), np.float32), np.zeros(len(gallery) + 1, np.int64))
-    sets = sets if isinstance(sets, VectorSets) else VectorSets.of(np.asarray(sets))
+    sets = VectorSets.of(encoded)
     if len(sets) != len(gallery):
         raise ValueError(f"The model encoded {len(sets)} photographs of {len(gallery)}.")
     return sets

@@ -122,11 +122,11 @@ class VectorSets:
             raise ValueError("vectors hold NaN; a photograph that cannot be read has no row instead.")
 
     @classmethod
-    def of(cls, features: np.ndarray) -> VectorSets:
-        """Give every photograph one vector.
+    def of(cls, features: np.ndarray | VectorSets) -> VectorSets:
+        """Give every photograph one vector, whatever a system's ``encode_gallery`` returned.
 
         Args:
-            features: [N, D] float, unit norm; a row with NaN for a photograph that cannot be read.
+            features: [N, D] float, unit norm; a row with NaN for a photograph that cannot be read; or sets.
 
         Returns:
             N photographs, those with NaN without rows.
@@ -134,6 +134,9 @@ class VectorSets:
         Raises:
             ValueError: ``features`` is no matrix.
         """
+        if isinstance(features, VectorSets):
+            return features
+        features = np.asarray(features)
         if features.ndim != 2:
             raise ValueError(f"features are {features.shape}; expected [N, D].")
         good = ~np.isnan(features).any(axis=1)
@@ -234,25 +237,28 @@ class VectorSets:
         return scores
 
 
-def query_vectors(system: Embedder, text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Encode a text as one query: (vectors [Q, D] float32, the text's own first; their weights [Q], of sum one).
+def query_parts(system: Embedder, text: str) -> tuple[list[str], np.ndarray]:
+    """Say what is asked for: (the text and, of a phrase, its words; their weights, float64, of sum one).
 
     Where ``system.by_words`` says that a vector holds a single word, a phrase is asked for by itself and by its words,
     half and half: they stand anywhere in the photograph, and a photograph in which they stand together gains.
     """
     words = text.split() if getattr(system, "by_words", False) else []
-    words = words if len(words) > 1 else []
-    weights = np.array([0.5, *[0.5 / len(words)] * len(words)] if words else [1.0])
-    return np.asarray(system.encode_queries([text, *words]), np.float32), weights
+    if len(words) < 2:
+        return [text], np.ones(1)
+    return [text, *words], np.array([0.5, *[0.5 / len(words)] * len(words)])
+
+
+def query_vectors(system: Embedder, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Encode the :func:`query_parts` of a text: (vectors [Q, D] float32; their weights [Q])."""
+    parts, weights = query_parts(system, text)
+    return np.asarray(system.encode_queries(parts), np.float32), weights
 
 
 def score_texts(
     system: Embedder, sets: VectorSets, texts: Sequence[str], encoded: np.ndarray | None = None
 ) -> np.ndarray:
-    """Score every photograph for every query; a phrase by itself and by its words.
-
-    Where ``system.by_words`` says that a vector holds a single word, a phrase's score is the mean of its own and of the
-    mean of its words': its words stand anywhere in the photograph, and a photograph in which they stand together gains.
+    """Score every photograph for every query, a phrase by its :func:`query_parts`.
 
     Args:
         system: encodes the queries.
@@ -264,10 +270,9 @@ def score_texts(
         [Q, N] float32; a column of NaN for an unreadable photograph.
     """
     scores = sets.scores(system.encode_queries(list(texts)) if encoded is None else encoded)
-    phrases = {row: text.split() for row, text in enumerate(texts) if len(text.split()) > 1}
-    if phrases and getattr(system, "by_words", False):
-        words = sorted({word for parts in phrases.values() for word in parts})
+    queries = [query_parts(system, text) for text in texts]
+    if words := sorted({word for parts, _ in queries for word in parts[1:]}):  # each is encoded once
         each = dict(zip(words, sets.scores(system.encode_queries(words)), strict=True))
-        for row, parts in phrases.items():
-            scores[row] = (scores[row] + np.mean([each[word] for word in parts], axis=0)) / 2
+        for row, (parts, weights) in enumerate(queries):
+            scores[row] = weights @ np.stack([scores[row], *(each[word] for word in parts[1:])])
     return scores

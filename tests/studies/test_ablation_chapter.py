@@ -1,31 +1,17 @@
 """Chapter 06 with the special values of its parameters, on small sets and on a folder of one's own."""
 
-import dataclasses
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pytest
-import torch
-from chapters import run
+from chapters import elsewhere, first_photographs, run  # noqa: F401  (elsewhere: a fixture for all tests here)
 from PIL import Image
 
 from fdp_core import datasets
-from fdp_core.datasets import Queries
 from fdp_core.studies import ablation_grid, ablation_runs
 from fdp_core.studies.parameters import BadParameter
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 QUICK = {"rows": "zero-shot, full", "beside": "", "keep_features": False}
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setenv("FDP_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("FDP_CACHE", str(tmp_path / "cache"))
-    yield
-    torch.set_grad_enabled(True)
-    plt.close("all")
 
 
 @pytest.fixture(autouse=True)
@@ -35,15 +21,7 @@ def few(monkeypatch):
 
     def cut(name, *given, **options):
         gallery, queries = load(name, *given, **options)
-        count = {"mini": 3, "mini_train": 6}.get(name, len(gallery))
-        gallery = dataclasses.replace(gallery, photos=gallery.photos[:count])
-        if not len(queries):
-            return gallery, queries
-        relevant = queries.relevant[:, :count]
-        kept = relevant.any(axis=1)
-        texts = tuple(text for text, keep in zip(queries.texts, kept) if keep)
-        groups = {group: np.asarray(member)[kept] for group, member in queries.groups.items()}
-        return gallery, Queries(texts, relevant[kept], queries.protocol, groups)
+        return first_photographs(gallery, queries, {"mini": 3, "mini_train": 6}.get(name, len(gallery)))
 
     monkeypatch.setattr(datasets, "load", cut)
 

@@ -1,12 +1,7 @@
 """Chapters 01 to 04 and 12 with every special value of their parameters, on small sets and on a folder of one's own."""
 
-import dataclasses
-
-import matplotlib.pyplot as plt
-import numpy as np
 import pytest
-import torch
-from chapters import run
+from chapters import elsewhere, first_photographs, run  # noqa: F401  (elsewhere: a fixture for all tests here)
 from PIL import Image
 
 from fdp_core import checkpoint, datasets
@@ -15,24 +10,10 @@ from fdp_core.weights import MINI_WEIGHTS
 from fdp_core.words import ASSETS
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setenv("FDP_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("FDP_CACHE", str(tmp_path / "cache"))
-    yield
-    torch.set_grad_enabled(True)
-    plt.close("all")
-
-
 @pytest.fixture
 def few(monkeypatch):
     """The mini gallery cut to its first three photographs, with the queries that they answer."""
-    gallery, queries = datasets.load("mini", "test")
-    gallery = dataclasses.replace(gallery, photos=gallery.photos[:3])
-    kept = queries.relevant[:, :3].any(axis=1)
-    texts = tuple(text for text, keep in zip(queries.texts, kept) if keep)
-    groups = {name: np.asarray(member)[kept] for name, member in queries.groups.items()}
-    cut = dataclasses.replace(queries, texts=texts, relevant=queries.relevant[kept, :3], groups=groups)
+    gallery, cut = first_photographs(*datasets.load("mini", "test"), 3)
     monkeypatch.setattr(datasets, "load", lambda *_, **__: (gallery, cut))
     return gallery
 
