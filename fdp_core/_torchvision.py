@@ -25,22 +25,15 @@ def extension_loads() -> bool:
         return True
     folder = Path(next(iter(spec.submodule_search_locations)))
     files = [folder / f"_C{suffix}" for suffix in importlib.machinery.EXTENSION_SUFFIXES]
-    for file in files:
-        if file.is_file():
-            try:
-                torch.ops.load_library(str(file))
-                return True
-            except (OSError, ImportError, RuntimeError):
-                return False
-    return False
+    try:
+        torch.ops.load_library(str(next(file for file in files if file.is_file())))
+    except (StopIteration, OSError, ImportError, RuntimeError):
+        return False
+    return True
 
 
 def repair() -> bool:
-    """Define torchvision's two missing operators when, and only when, its extension cannot be loaded.
-
-    Returns:
-        True when the schemas are in place, False when nothing had to be done.
-    """
+    """Define torchvision's two missing operators if its extension cannot be loaded; say whether they are defined."""
     global _library
     if _library is not None:
         return True

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fdp_core.config import Resize, check
+
 
 def resize_positions(table: Tensor, grid: int | tuple[int, int], how: str = "2d") -> Tensor:
     """Fit the attention pool's position table to another grid.
@@ -13,9 +15,8 @@ def resize_positions(table: Tensor, grid: int | tuple[int, int], how: str = "2d"
     Args:
         table: float [n*n + 1, C]; row 0 belongs to the mean token.
         grid: wanted cells per side, G, or (rows, columns) of an oblong grid.
-        how: "2d" keeps the mean row and resizes the n x n grid (bicubic); "flat_nearest" is the released
-            code's nearest neighbour along the flattened index, which also smears the mean row over cells
-            (B3).
+        how: "2d" keeps the mean row and resizes the n x n grid (bicubic); "flat_nearest" is the released code's nearest
+            neighbour along the flattened index, which also smears the mean row over cells (B3).
 
     Returns:
         float [G*G + 1, C], or [rows*columns + 1, C].
@@ -26,8 +27,7 @@ def resize_positions(table: Tensor, grid: int | tuple[int, int], how: str = "2d"
     side = round((table.shape[0] - 1) ** 0.5)
     if side * side + 1 != table.shape[0]:
         raise ValueError(f"A position table has n*n + 1 rows; got {table.shape[0]}.")
-    if how not in ("2d", "flat_nearest"):
-        raise ValueError(f"position resize is {how!r}; expected '2d' or 'flat_nearest'.")
+    check("position_resize", how, Resize)
     rows, columns = (grid, grid) if isinstance(grid, int) else grid
     if rows == columns == side:
         return table

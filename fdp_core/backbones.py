@@ -12,6 +12,7 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 
 from fdp_core import attention, files, weights
+from fdp_core.config import nearest
 from fdp_core.weights import MINI_WEIGHTS, CharTokenizer, build_mini, state_hash
 
 OPENAI_NAMES = ("RN50", "RN101", "RN50x4", "RN50x16")
@@ -204,6 +205,16 @@ def wrap(clip: CLIP, mean: Sequence[float], std: Sequence[float], name: str = "m
     return Backbone(clip, name, CharTokenizer(clip.context_length), state_hash(clip.state_dict()), mean, std)
 
 
+def find_device(name: str | torch.device) -> torch.device:
+    """Return a device that this machine has; a ``ValueError`` says what there is and what to write."""
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    known = ["cpu", *(["cuda", *gpus] if gpus else []), *["mps"] * torch.backends.mps.is_available()]
+    if str(name) not in (*known, "meta"):
+        blind = "" if known[1:] else "; PyTorch sees no GPU here"
+        raise ValueError(f"There is no device {str(name)!r}{blind}. Write one of: {', '.join(known)}.")
+    return torch.device(name)
+
+
 def load(
     name: str = "mini",
     device: str | torch.device = "cpu",
@@ -227,11 +238,12 @@ def load(
         The frozen backbone in float32 and eval mode.
 
     Raises:
-        ValueError: unknown name, or a damaged file.
+        ValueError: unknown name or device, or a damaged file.
         WeightsMissing: the weights are not here and cannot be fetched.
     """
     if name not in NAMES:
-        raise ValueError(f"Unknown backbone {name!r}; expected one of {', '.join(NAMES)}.")
+        raise ValueError(f"Unknown backbone {name!r}; expected one of {', '.join(NAMES)}.{nearest(name, NAMES)}")
+    device = find_device(device)
     if name == "mini":
         path = Path(weights_file) if weights_file else MINI_WEIGHTS
         clip, config = weights.read_mini(path)

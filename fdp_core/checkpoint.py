@@ -8,19 +8,18 @@ stands in a file of its own, see :mod:`fdp_core.training.state`.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from fdp_core import backbones, files, weights
-from fdp_core.config import Config
+from fdp_core.config import Config, parse
 from fdp_core.distinguish import Clusters
 from fdp_core.model import FDP
 
@@ -29,6 +28,19 @@ FORMAT = "fdp-checkpoint-1"
 SHIPPED = weights.MINI_WEIGHTS.with_name("mini_fdp.safetensors")
 _FACTS = "fdp"  # the metadata entry
 _MODEL, _CENTRES = "model/", "clusters/centres"
+
+
+class _Trained(TypedDict):
+    name: str
+    weights_hash: str
+
+
+class _Header(TypedDict):
+    config: dict[str, Any]
+    words: list[str]
+    backbone: _Trained
+    overrides: dict[str, int]
+    threads: NotRequired[int]  # PyTorch's in the training: another number gives other last digits
 
 
 class CheckpointError(ValueError):
@@ -55,11 +67,12 @@ def save(path: str | Path, model: FDP, bits: int | None = None) -> Path:
         "config": json.loads(model.config.to_json()),
         "words": list(model.words),
         "backbone": {"name": model.backbone.name, "weights_hash": model.backbone.weights_hash},
-        "overrides": {},
+        "overrides": {} if model.clusters is None else dict(model.clusters.overrides),
     }
+    if model.threads is not None:
+        header["threads"] = model.threads
     if model.clusters is not None:
         tensors[_CENTRES] = model.clusters.centres
-        header["overrides"] = dict(model.clusters.overrides)
     # clone: safetensors refuses tensors that share memory
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     text = json.dumps(header, sort_keys=True)
@@ -98,10 +111,12 @@ def load(
         model = FDP(backbone, Config.from_json(json.dumps(header["config"])))
         state = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
         model.load_trained_state(weights.unpack(state))
-        model.words = tuple(header["words"])
+        model.words, model.threads = tuple(header["words"]), header.get("threads")
         if _CENTRES in tensors:
             model.clusters = Clusters(tensors[_CENTRES].to(backbone.device), header["overrides"])
-    except (ValueError, TypeError, KeyError, zlib.error) as error:
+            if model.clusters.centres.shape[1] != backbone.embed_dim:
+                raise ValueError("its clusters belong to another backbone")
+    except (ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} cannot be used: {error}") from error
     return model.eval()
 
@@ -120,29 +135,20 @@ def _hash(text: str, tensors: Mapping[str, Tensor]) -> str:
     return weights.state_hash({**tensors, "header": torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())})
 
 
-def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: str | Path) -> tuple[_Header, dict[str, Tensor]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}: train one first, or correct the path.")
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            facts = (file.metadata() or {}).get(_FACTS, "{}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except safetensors.SafetensorError as error:
+        facts, tensors = weights.read(path, _FACTS, dict[str, str])
+        if facts.get("format") != FORMAT:
+            raise ValueError(f"its format is {facts.get('format')!r}, not {FORMAT!r}")
+        header = parse(facts.get("header", ""), _Header)
+    except ValueError as error:
         raise CheckpointError(
-            f"{path} is no safetensors file or is cut off ({error}): train again, or load a released "
+            f"{path} is no checkpoint of this project, or is damaged ({error}): train again, or load a released "
             "PyTorch checkpoint with fdp_core.studies.released.from_official."
         ) from error
-    try:
-        metadata = json.loads(facts)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: its header cannot be read ({error}). Train again.") from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} is no checkpoint of this project: its format is {metadata.get('format')!r}, not {FORMAT!r}."
-        )
-    if _hash(metadata.get("header", ""), tensors) != metadata.get("hash"):
-        raise CheckpointError(
-            f"{path} is damaged: its contents do not match the hash that was saved with them. Train again."
-        )
-    return {**json.loads(metadata["header"]), "hash": metadata["hash"]}, tensors
+    if _hash(facts["header"], tensors) != facts.get("hash"):
+        raise CheckpointError(f"{path} is damaged: its contents do not match the hash saved with them. Train again.")
+    return header, tensors

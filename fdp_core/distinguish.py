@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -111,8 +110,7 @@ class Clusters:
 
         Args:
             features: ``[N, D]`` un-normalised text features of the bare words.
-            temperature: softness, in squared distances between the two centres; towards 0 it becomes
-                :meth:`assign`.
+            temperature: softness, in squared distances between the two centres; towards 0 it becomes :meth:`assign`.
             words: the N words; an overridden word gets the weights 0 and 1.
 
         Returns:
@@ -135,15 +133,6 @@ class Clusters:
         """Return the same clusters with further words decided by hand ("function"/"content" or 0/1)."""
         added = {fold(word): kind_id(kind) for word, kind in overrides.items()}
         return Clusters(self.centres, {**self.overrides, **added})
-
-    def to_state(self) -> dict[str, Any]:
-        """Return ``{"centres": Tensor [2, D], "overrides": dict}``, what a checkpoint keeps."""
-        return {"centres": self.centres.clone(), "overrides": dict(self.overrides)}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Clusters:
-        """Rebuild the clusters from :meth:`to_state`."""
-        return cls(state["centres"], dict(state.get("overrides", {})))
 
     def _distances(self, features: Tensor) -> Tensor:
         if features.ndim != 2 or features.shape[1] != self.centres.shape[1]:

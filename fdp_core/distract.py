@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fdp_core.config import Count, Positive, Target, check
+
 PADDING = "###"
 OFFSET = 0.1  # in the released target softmax(1 / (d + 0.1))
-TARGETS = ("temperature", "inverse")
 _BINS = 64  # characters are counted by their code modulo this
 
 
@@ -71,8 +72,7 @@ class Distractors:
     def __init__(
         self, dictionary: Iterable[str], anchors: Iterable[str] = (), candidates: int = 5, seed: int = 0
     ) -> None:
-        if candidates < 1:
-            raise ValueError(f"An anchor needs at least itself as a candidate, not {candidates}.")
+        check("candidates", candidates, Count)  # the anchor itself is one
         self.words = sorted(set(dictionary), key=lambda word: (len(word), word))
         self.candidates, self.seed = candidates, seed
         self._lengths = np.array([len(word) for word in self.words], dtype=np.int64)
@@ -104,10 +104,8 @@ class Distractors:
 
         Args:
             anchors: B words.
-            exclude: B sets of words that are no distractors, such as the true words of the same image (defect
-                C6).
-            step: a number or name that changes the lot, for example the epoch; equal arguments give equal
-                choices.
+            exclude: B sets of words that are no distractors, such as the true words of the same image (defect C6).
+            step: a number or name that changes the lot, for example the epoch; equal arguments give equal choices.
 
         Raises:
             ValueError: ``exclude`` does not hold one set for each anchor.
@@ -146,8 +144,7 @@ def soft_targets(
         kind: "temperature" gives softmax(-d / T); "inverse" gives the released softmax(1 / (d + 0.1)), which
             leaves the anchor 0.9995 of the mass.
         temperature: T, in edits; only for "temperature".
-        valid: bool ``[B, K]``; padding gets zero mass. ``None`` counts every candidate, as the released code
-            does.
+        valid: bool ``[B, K]``; padding gets zero mass. ``None`` counts every candidate, as the released code does.
 
     Returns:
         float ``[B, K]``, each row sums to one.
@@ -157,10 +154,8 @@ def soft_targets(
 
     Source: FDP section 3.4; defects C4 and C5.
     """
-    if kind not in TARGETS:
-        raise ValueError(f"Unknown distraction target {kind!r}; expected one of {', '.join(TARGETS)}.")
-    if kind == "temperature" and temperature <= 0:
-        raise ValueError(f"The distraction temperature must be positive, not {temperature}.")
+    check("distraction_target", kind, Target)
+    check("distraction_temperature", temperature, Positive)
     logits = -distances / temperature if kind == "temperature" else 1.0 / (distances + OFFSET)
     if valid is not None:
         logits = logits.masked_fill(~valid, -torch.inf)

@@ -8,14 +8,18 @@ import functools
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
+ADVICE = (
+    "Make room, or name a folder on another disk: FDP_CACHE for caches and indexes, FDP_DATA for data sets, "
+    "FDP_RESULTS for records, the parameter out_dir for a training."
+)
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _HOST = re.sub(r"\W", "", socket.gethostname())
 
@@ -25,8 +29,12 @@ class DiskFault(OSError):
 
 
 @contextlib.contextmanager
-def writing_to(path: str | os.PathLike[str]) -> Iterator[None]:
+def writing_to(path: str | os.PathLike[str], size: int | None = None) -> Iterator[None]:
     """Say plainly that a disk is full or cannot be written, be it told by the system or, in words, by a library.
+
+    Args:
+        path: the file or folder that is written.
+        size: its bytes, where they are known.
 
     Raises:
         DiskFault: it is, while ``path`` was written.
@@ -39,9 +47,9 @@ def writing_to(path: str | os.PathLike[str]) -> Iterator[None]:
         if number not in _REFUSED or isinstance(error, DiskFault):
             raise
         folder = next((base for base in (Path(path), *Path(path).absolute().parents) if base.is_dir()), Path("/"))
-        free = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free in {folder}"
-        advice = "Make room, or set FDP_CACHE (caches and indexes) or FDP_DATA (data sets) to a folder on another disk"
-        raise DiskFault(number, f"{path} cannot be written: {os.strerror(number)}; {free}. {advice}.") from error
+        room = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free in {folder}"
+        room += "" if size is None else f", {size / 1e6:,.1f} MB are needed"
+        raise DiskFault(number, f"{path} cannot be written: {os.strerror(number)}; {room}. {ADVICE}") from error
 
 
 @functools.cache  # once for a folder: some hold many thousand files
@@ -54,11 +62,12 @@ def _collect(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], size: int | None = None) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to, and move it into place if the block ends well.
 
     Args:
         path: the file to make or replace; its folder is made where it is missing.
+        size: its bytes, where they are known.
 
     Yields:
         The temporary path, with the same suffix (some writers choose their format by it).
@@ -66,23 +75,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         DiskFault: the folder cannot be written or the disk is full; ``path`` is then as it was before.
     """
-    path, temporary = Path(path), None
+    path = Path(path)
+    owner = f"{_HOST}.{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.stem[:100]}-{owner}.tmp{path.suffix}")
     try:
-        with writing_to(path):
+        with writing_to(path, size):
             path.parent.mkdir(parents=True, exist_ok=True)
             _collect(path.parent.absolute())
-            owned = f".{path.stem[:100]}-{_HOST}.{os.getpid()}-"
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=owned, suffix=f".tmp{path.suffix}")
-            os.close(handle)
-            temporary = Path(name)
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+            temporary.touch(exist_ok=False)
             yield temporary
             with open(temporary, "r+b") as stream:  # Windows syncs only through a handle that may write
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
             _sync_folder(path.parent)
     finally:
-        if temporary is not None:
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
@@ -99,7 +106,7 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
     Raises:
         OSError: the folder cannot be written or the disk is full; an existing file is left as it was.
     """
-    with atomic_path(path) as temporary:
+    with atomic_path(path, len(data)) as temporary:
         temporary.write_bytes(data)
     return Path(path)
 
@@ -124,13 +131,6 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 def sha256_of(source: str | os.PathLike[str] | bytes) -> str:
     """Return the SHA-256 of a file's bytes, or of bytes."""
     return hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else sha256_file(source)
-
-
-def _umask() -> int:
-    # The only portable way to read the mask is to set it; restored at once.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fdp_core.attention import one_query
-from fdp_core.config import SHIFTS
+from fdp_core.config import Head, Order, Shift, check
 
 _LAYER_NORM_EPS = 1e-6  # of the official probe: the public "attention is all you need" module's value
 
@@ -30,8 +30,7 @@ class Localiser(nn.Module):
 
     def __init__(self, pool: nn.Module, head: str = "conv", hidden: int = 64, seed: int = 0) -> None:
         super().__init__()
-        if head not in ("linear", "conv"):
-            raise ValueError(f"localiser head is {head!r}; expected 'linear' or 'conv'.")
+        check("localiser", head, Head)
         self.head = head
         # of the linear maps, while no weight changes
         self._product: tuple[list[tuple[int, int, torch.device]], Tensor, Tensor] | None = None
@@ -93,8 +92,7 @@ class AttentionShift(nn.Module):
 
     def __init__(self, how: str = "log", scale: float = 1.0, learnable: bool = True, mean_token: bool = False) -> None:
         super().__init__()
-        if how not in SHIFTS:
-            raise ValueError(f"attention shift is {how!r}; expected one of {', '.join(SHIFTS)}.")
+        check("shift", how, Shift)
         self.how, self.mean_token = how, mean_token
         self.own = 0.0 if how == "replace" else 1.0
         if learnable and how != "off":
@@ -127,17 +125,15 @@ def over_heads(shift: Tensor, heads: int, order: str = "per_image") -> Tensor:
     Args:
         shift: M, float [B, L].
         heads: H.
-        order: "per_image" gives every head its own image's M; "released_order" repeats the batch H times
-            while the pool counts its slots image by image, so that slot b·H + h gets the M of
-            image (b·H + h) mod B (B1).
+        order: "per_image" gives every head its own image's M; "released_order" repeats the batch H times while the pool
+            counts its slots image by image, so that slot b·H + h gets the M of image (b·H + h) mod B (B1).
 
     Returns:
         float broadcastable to [B, H, L].
     """
+    check("shift_heads", order, Order)
     if order == "per_image":
         return shift[:, None]
-    if order != "released_order":
-        raise ValueError(f"shift order is {order!r}; expected 'per_image' or 'released_order'.")
     batch = len(shift)
     return shift[torch.arange(batch * heads, device=shift.device).remainder(batch).view(batch, heads)]
 
@@ -145,8 +141,7 @@ def over_heads(shift: Tensor, heads: int, order: str = "per_image") -> Tensor:
 class OfficialProbe(nn.Module):
     """The released knowledge probing: cross-attention from g to the one feature of "scene text" (B2).
 
-    With one key the softmax is 1 whatever the query, so h = LN(g + c) with a constant c, and w_qs, w_ks
-    never learn.
+    With one key the softmax is 1 whatever the query, so h = LN(g + c) with a constant c, and w_qs, w_ks never learn.
 
     Source: FDP section 3.2 (text knowledge probing); released code: 8 heads of width D each, no biases,
         residual, LayerNorm.

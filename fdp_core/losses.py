@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 from torch import Tensor
 
+from fdp_core.config import Balance, check
+
 
 def alignment(images: Tensor, texts: Tensor, scale: float | Tensor, positives: Tensor | None = None) -> Tensor:
     """CLIP's symmetric contrastive loss between images and words, with one or several positives a row.
@@ -117,8 +119,7 @@ def localisation(
     """
     if logits.shape != target.shape:
         raise ValueError(f"Logits {list(logits.shape)} and target {list(target.shape)} must have one shape.")
-    if balance not in ("image", "batch"):
-        raise ValueError(f"Unknown balance {balance!r}; expected 'image' or 'batch'.")
+    check("loc_balance", balance, Balance)
     judged = torch.ones_like(target, dtype=torch.bool) if ignore is None else ~ignore
     groups = (len(logits), -1) if balance == "image" else (1, -1)
     logits, target, judged = (x.reshape(groups) for x in (logits, target, judged))

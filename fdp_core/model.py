@@ -30,18 +30,15 @@ class FDP(nn.Module):
             section 3.3).
 
     Raises:
-        ValueError: a switch does not fit the backbone (a context too long, heads that do not divide the
-            width).
+        ValueError: a switch does not fit the backbone (a context too long, heads that do not divide the width).
     """
 
     def __init__(self, backbone: Backbone, config: Config, words: Sequence[str] | None = None) -> None:
         super().__init__()
         longest = max(config.context_function, config.context_content)
         if config.prompts != "none" and longest + _FRAME > backbone.context_length:
-            raise ValueError(
-                f"A context of {longest} vectors leaves no room for a word: backbone {backbone.name} reads "
-                f"{backbone.context_length} tokens."
-            )
+            room = f"backbone {backbone.name} reads {backbone.context_length} tokens"
+            raise ValueError(f"A context of {longest} vectors leaves no room for a word: {room}.")
         self.backbone, self.config = backbone, config
         pool, seed = backbone.pool, config.seed
         table = pool.positional_embedding.detach()
@@ -59,10 +56,10 @@ class FDP(nn.Module):
             self.probe = focus.SpatialProbe(text, backbone.width, config.probe_heads, config.probe_dropout, seed)
         self.prompt: nn.Module | None = None
         if config.prompts != "none":
-            self.prompt = PromptLearner(
-                backbone.text_width, config.context_function, config.context_content, config.prompts, seed
-            )
+            lengths = config.context_function, config.context_content
+            self.prompt = PromptLearner(backbone.text_width, *lengths, config.prompts, seed)
         self.words: tuple[str, ...] = ()
+        self.threads: int | None = None  # PyTorch's in the training
         self._clusters: Clusters | None = None
         self._kinds: dict[str, int] = {}
         self.to(backbone.device)
@@ -93,9 +90,8 @@ class FDP(nn.Module):
                 detector's, or a noisy one.
 
         Returns:
-            ``image`` v / |v| [B, D]; ``local_logits`` S [B, G, G]; ``shift`` M [B, L] (absent when off);
-            ``attention`` [B, H, L] of the mean token; ``pooled`` g [B, D]; ``probed`` h [B, D] (absent when
-            the probe is off).
+            ``image`` v / |v| [B, D]; ``local_logits`` S [B, G, G]; ``shift`` M [B, L] (absent when off); ``attention``
+            [B, H, L] of the mean token; ``pooled`` g [B, D]; ``probed`` h [B, D] (absent when the probe is off).
 
         Source: FDP section 3.2.
         """
@@ -152,14 +148,8 @@ class FDP(nn.Module):
         config = self.config
         self.words = tuple(words)
         features = self.backbone.encode_text(self.words).cpu()
-        self.clusters = Clusters.fit(
-            features,
-            self.words,
-            seed=config.seed,
-            n_init=config.cluster_n_init,
-            function_anchor=config.function_anchor,
-            content_anchor=config.content_anchor,
-        )
+        anchors = config.function_anchor, config.content_anchor
+        self.clusters = Clusters.fit(features, self.words, config.seed, config.cluster_n_init, *anchors)
         return self.clusters
 
     def kinds_of(self, texts: Sequence[str], override: Sequence[str | int | None] | None = None) -> Tensor:
@@ -173,8 +163,7 @@ class FDP(nn.Module):
             int64 [N] on the CPU.
 
         Raises:
-            ValueError: an override is unknown, their number differs, or the clusters are needed but not
-                fitted.
+            ValueError: an override is unknown, their number differs, or the clusters are needed but not fitted.
         """
         override = [None] * len(texts) if override is None else list(override)
         if len(override) != len(texts):
@@ -183,14 +172,11 @@ class FDP(nn.Module):
         new = sorted({text for text, kind in zip(texts, fixed, strict=True) if kind is None} - self._kinds.keys())
         if new:
             if self._clusters is None:
-                raise ValueError(
-                    "The function/content clusters are not fitted: call fit_clusters(words) or give kinds."
-                )
+                raise ValueError("The clusters are not fitted: call fit_clusters(words) or give kinds.")
             decided = self._clusters.assign(self.backbone.encode_text(new), new)
             self._kinds.update(zip(new, decided.tolist(), strict=True))  # C3: each word is decided once
-        return torch.tensor(
-            [self._kinds[t] if k is None else k for t, k in zip(texts, fixed, strict=True)], dtype=torch.long
-        )
+        found = [self._kinds[text] if kind is None else kind for text, kind in zip(texts, fixed, strict=True)]
+        return torch.tensor(found, dtype=torch.long)
 
     # Prompt
 

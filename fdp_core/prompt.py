@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fdp_core.backbones import Backbone
+from fdp_core.config import Prompts, check
 from fdp_core.distinguish import CONTENT, FUNCTION
 
-MODES = ("two", "one", "none")
 INIT_STD = 0.02
 CHUNK = 128  # prompts of like length that are encoded together: less padding, bounded memory
 
@@ -23,8 +23,7 @@ class PromptLearner(nn.Module):
         embed_width: width W of the text encoder's token embedding.
         n_function: context vectors before a function word.
         n_content: context vectors before a content word.
-        mode: "two" contexts by kind; "one" shared context (the content one) for all; "none" encodes the bare
-            word.
+        mode: "two" contexts by kind; "one" shared context (the content one) for all; "none" encodes the bare word.
         seed: seed of the initial contexts.
 
     Source: FDP section 3.4 and the released code (2 and 4 vectors, standard deviation 0.02).
@@ -32,8 +31,7 @@ class PromptLearner(nn.Module):
 
     def __init__(self, embed_width: int, n_function: int = 2, n_content: int = 4, mode: str = "two", seed: int = 0):
         super().__init__()
-        if mode not in MODES:
-            raise ValueError(f"Unknown prompt mode {mode!r}; expected one of {', '.join(MODES)}.")
+        check("prompts", mode, Prompts)
         if min(n_function, n_content) < 0 or embed_width < 1:
             raise ValueError("Context lengths must not be negative and the embedding width must be positive.")
         generator = torch.Generator().manual_seed(seed)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import unicodedata
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import open_clip
@@ -17,7 +17,11 @@ import safetensors
 import torch
 from open_clip.model import CLIP
 from open_clip.pretrained import download_pretrained_from_url, get_pretrained_url
+from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import TypedDict
+
+from fdp_core.config import parse
 
 # The character-level tokenizer of the compact CLIP.
 
@@ -85,29 +89,53 @@ def build_mini(config: dict) -> CLIP:
 
     Args:
         config: ``{"embed_dim": int, "vision_cfg": {"layers": 4 ints, "width", "image_size", ...}, "text_cfg":
-            {"context_length", "width", "heads", "layers", ...}}``, as open_clip spells them; other keys are
-            ignored.
+            {"context_length", "width", "heads", "layers", ...}}``, as open_clip spells them; other keys are ignored.
 
     Returns:
         An ``open_clip.model.CLIP`` in float32 with random weights from torch's global generator.
 
     Raises:
-        ValueError: the vision tower is not a ResNet with an attention pool, or the vocabulary is not the
-            tokenizer's.
+        ValueError: the vision tower is not a ResNet with an attention pool, or the vocabulary is not the tokenizer's.
     """
     vision, text = dict(config["vision_cfg"]), dict(config["text_cfg"])
     if not isinstance(vision.get("layers"), list | tuple) or len(vision["layers"]) != 4:
-        raise ValueError(
-            f"vision_cfg.layers is {vision.get('layers')!r}; expected four block counts, for a ResNet "
-            "with an attention pool."
-        )
+        raise ValueError(f"vision_cfg.layers is {vision.get('layers')!r}; expected four block counts, of a ResNet.")
     vision["layers"] = tuple(vision["layers"])
     if text.setdefault("vocab_size", CharTokenizer.vocab_size) != CharTokenizer.vocab_size:
-        raise ValueError(
-            f"text_cfg.vocab_size is {text['vocab_size']}; expected {CharTokenizer.vocab_size}, the "
-            "character tokenizer's."
-        )
+        told = f"{text['vocab_size']}; expected {CharTokenizer.vocab_size}, the character tokenizer's"
+        raise ValueError(f"text_cfg.vocab_size is {told}.")
     return CLIP(embed_dim=config["embed_dim"], vision_cfg=vision, text_cfg=text, quick_gelu=False)
+
+
+def read(path: str | Path, entry: str, kind: Any) -> tuple[Any, dict[str, Tensor]]:
+    """Read a safetensors file: the JSON text under ``entry`` of its metadata as a type, and its tensors by name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such file, is damaged, or a fact is not as expected; the message names the place.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(entry)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (safetensors.SafetensorError, RuntimeError, TypeError, KeyError) as error:
+        raise ValueError(f"it is no safetensors file, or is cut off: {error}") from error
+    if text is None:
+        raise ValueError(f"its metadata have no {entry!r}")
+    return parse(text, kind), tensors
+
+
+_Width = Annotated[int, Field(ge=1, le=1024)]
+_Sizes = dict[str, _Width | list[_Width]]
+_Colour = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+
+class _Mini(TypedDict):
+    embed_dim: _Width
+    vision_cfg: _Sizes
+    text_cfg: _Sizes
+    mean: _Colour
+    std: _Colour
 
 
 def read_mini(path: str | Path) -> tuple[CLIP, dict]:
@@ -124,12 +152,10 @@ def read_mini(path: str | Path) -> tuple[CLIP, dict]:
             "reinstall it, or make them with `python -m fdp_core.mini.pretrain`."
         )
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            config = json.loads((file.metadata() or {})["config"])
-            state = {name: file.get_tensor(name).float() for name in file.keys()}
+        config, state = read(path, "config", _Mini)
         clip = build_mini(config)
-        clip.load_state_dict(state)
-    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        clip.load_state_dict({name: value.float() for name, value in state.items()})
+    except (ValueError, RuntimeError, TypeError, ArithmeticError) as error:
         raise ValueError(
             f"{path} does not hold the weights of a compact CLIP, or is damaged ({error}). Reinstall the package."
         ) from error
@@ -204,14 +230,16 @@ def pack(state: dict[str, Tensor], bits: int) -> dict[str, Tensor]:
 
 
 def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors that :func:`pack` wrote, large ones in float32; raises KeyError or ValueError on damage."""
+    """Return the tensors that :func:`pack` wrote, large ones in float32; raises ValueError on damage."""
     state = {name: value for name, value in packed.items() if not name.endswith(("/codes", "/scale", "/shape"))}
-    for key in [key for key in packed if key.endswith("/codes")]:
-        name = key.removesuffix("/codes")
-        shape, scale = packed[f"{name}/shape"].tolist(), packed[f"{name}/scale"]
-        codes = zlib.decompressobj().decompress(packed[key].numpy().tobytes(), math.prod(shape) + 1)
-        rows = torch.from_numpy(np.frombuffer(codes, np.int8).astype(np.float32)).reshape(len(scale), -1)
-        state[name] = (rows * scale[:, None]).reshape(shape)
+    for name in [key.removesuffix("/codes") for key in packed if key.endswith("/codes")]:
+        try:
+            shape, scale = packed[f"{name}/shape"].tolist(), packed[f"{name}/scale"]
+            codes = zlib.decompressobj().decompress(packed[f"{name}/codes"].numpy().tobytes(), math.prod(shape) + 1)
+            rows = torch.from_numpy(np.frombuffer(codes, np.int8).astype(np.float32)).reshape(len(scale), -1)
+            state[name] = (rows * scale[:, None]).reshape(shape)
+        except (ArithmeticError, IndexError, KeyError, RuntimeError, TypeError, ValueError, zlib.error) as error:
+            raise ValueError(f"the packed weight {name} cannot be unpacked: {error}") from error
     return state
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fdp_core.datasets.types import Gallery, Word
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -30,27 +33,7 @@ FUNCTION_WORDS: tuple[str, ...] = tuple((ASSETS / "function_words.txt").read_tex
 CONTENT_WORDS: tuple[str, ...] = tuple((ASSETS / "content_words.txt").read_text(encoding="utf-8").split())
 
 
-class WordLike(Protocol):
-    """What this module asks of an annotated word."""
-
-    text: str
-    ignore: bool
-    script: str
-
-
-class PhotoLike(Protocol):
-    """A photograph with its words."""
-
-    words: Sequence[WordLike]
-
-
-class GalleryLike(Protocol):
-    """A collection of photographs."""
-
-    photos: Sequence[PhotoLike]
-
-
-def is_legible(word: WordLike) -> bool:
+def is_legible(word: Word) -> bool:
     """Say whether an annotated word supervises: Latin, not empty, no ``###``, not marked to be ignored.
 
     Source: FDP section 3.5 and the released code (the ignore mask).
@@ -63,7 +46,7 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip().lower()
 
 
-def keep_for_training(word: WordLike, dictionary: Collection[str] | None = None) -> bool:
+def keep_for_training(word: Word, dictionary: Collection[str] | None = None) -> bool:
     """Say whether a word makes a training sample: legible, longer than two characters and in the dictionary.
 
     Args:
@@ -76,7 +59,7 @@ def keep_for_training(word: WordLike, dictionary: Collection[str] | None = None)
     return is_legible(word) and len(text) >= MIN_LENGTH and (dictionary is None or text in dictionary)
 
 
-def count_words(galleries: Iterable[GalleryLike]) -> Counter[str]:
+def count_words(galleries: Iterable[Gallery]) -> Counter[str]:
     """Count the folded legible words of galleries."""
     return Counter(
         fold(word.text) for gallery in galleries for photo in gallery.photos for word in photo.words if is_legible(word)
@@ -95,12 +78,10 @@ def frequent_words(
         counts: how often each word stands in the training set.
         size: how many words to return; fewer come back when neither ``counts`` nor ``fill`` holds enough.
         always: words that must be in the list (the cluster anchors).
-        fill: general words, alternately taken from both ends' halves after the counted ones run out, each at
-            most once.
+        fill: general words, alternately taken from both ends' halves after the counted ones run out, each at most once.
 
     Returns:
-        Lower-case words of 3-13 characters: ``always`` first, then by falling count, then by alphabet, then
-        ``fill``.
+        Lower-case words of 3-13 characters: ``always`` first, then by falling count, then by alphabet, then ``fill``.
 
     Raises:
         ValueError: ``size`` is smaller than two, so two clusters cannot be fitted.

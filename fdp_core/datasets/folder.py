@@ -21,6 +21,8 @@ from fdp_core.datasets.readers import LookUp, decoded
 from fdp_core.datasets.types import DatasetMissing, Gallery, Parsed, ParseError, Photo, Queries, inside
 
 TABLE = "words.csv"  # which words stand on which photograph, as people write it in a spreadsheet
+_MARKS = str.maketrans("‘’‚‛ʼ´`′“”„‟″«»", "'" * 8 + '"' * 7) | {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}
+_AROUND = "\"'.,;:!?…·、。()[]{}<>¡¿"  # a word; not the signs of $5, 50%, #1 or C++
 SEPARATORS = (",", ";", "\t")  # Excel writes ; where the comma is for decimals
 
 
@@ -79,6 +81,12 @@ def split_cell(cell: str) -> list[str]:
     """Return the words of a cell: its parts between ``|`` where it has one, else between spaces; none is empty."""
     parts = cell.split("|") if "|" in cell else cell.split()
     return [" ".join(part.split()) for part in parts if part.strip()]
+
+
+def fold_words(text: str) -> str:
+    """Return a word or phrase as it is asked for: in lower case and common quotes, without punctuation around words."""
+    words = normalise(text.translate(_MARKS), WORD_PROTOCOL).split()
+    return " ".join(word.strip(_AROUND) or word for word in words)
 
 
 def _text(path: Path) -> str:
@@ -198,7 +206,8 @@ def load_benchmark(
 ) -> tuple[Gallery, Queries]:
     """Load a folder of photographs and, where it holds a ``words.csv``, the queries that are made of it.
 
-    Every distinct word or phrase of the table is a query, case-folded. A photograph answers it when it is in its
+    Every distinct word or phrase of the table is a query, case-folded and without punctuation around words, so that
+    ``exit,`` and ``Exit`` are one; a warning names what became one. A photograph answers it when it is in its
     rows, or inside a phrase there: ``happy birthday`` answers ``birthday``. Photographs without words are
     distractors. Where the words stand is not known: such a folder can measure, not train.
 
@@ -227,10 +236,16 @@ def load_benchmark(
         warnings.warn(f"{name}: {lacking}: it can be searched, not measured", stacklevel=3)
         return replace(gallery, name=name, split=split), Queries((), np.zeros((0, len(gallery)), bool), lacking)
     ids = [photo.id for photo in gallery.photos]
-    rows = {
-        identity: {" ".join(normalise(word, WORD_PROTOCOL).split()) for word in words}
-        for identity, words in read_table(table, ids).items()
-    }
+    written, rows = read_table(table, ids), {}
+    forms: dict[str, set[str]] = {}
+    for identity, words in written.items():
+        rows[identity] = {fold_words(word) for word in words}
+        for word in words:
+            forms.setdefault(fold_words(word), set()).add(normalise(word, WORD_PROTOCOL))
+    if alike := [" = ".join(map(repr, sorted(found))) for _, found in sorted(forms.items()) if len(found) > 1]:
+        more = f" and {len(alike) - 5} more" if len(alike) > 5 else ""
+        told = f"{'; '.join(alike[:5])}{more} differ only in punctuation, quotes or width: each is one query"
+        warnings.warn(f"{name}: {TABLE}: {told}", stacklevel=3)
     texts = sorted(set().union(*rows.values()))
     if not texts:
         raise ParseError(table, None, "the table names no word: nothing to search for")
@@ -243,7 +258,7 @@ def load_benchmark(
     protocol = {
         **WORD_PROTOCOL,
         "queries": {"rule": "listed"},
-        "summary": f"every distinct word or phrase of {TABLE}, case-folded; "
+        "summary": f"every distinct word or phrase of {TABLE}, case-folded, without punctuation around words; "
         f"{distractors} of {len(ids)} photographs have none and are distractors",
     }
     parsed = Parsed(gallery.photos, {text: tuple(holders[text]) for text in texts})

@@ -83,7 +83,7 @@ class Manifest:
     @property
     def may_show(self) -> bool:
         """Whether the set's photographs may be shown to others."""
-        return bool(self.data["licence"]["may_show"])
+        return self.data["licence"]["may_show"] is True
 
     @property
     def attribution(self) -> str:
@@ -187,9 +187,9 @@ def read_manifest(path: Path) -> Manifest:
 def _checked(path: Path, raw: bytes) -> dict[str, Any]:
     try:
         data = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
-        raise ManifestError(f"{path}: not valid YAML: {error}") from None
-    error = jsonschema.exceptions.best_match(_validator(manifests_folder() / "schema.json").iter_errors(data))
+        error = jsonschema.exceptions.best_match(_validator(manifests_folder() / "schema.json").iter_errors(data))
+    except (yaml.YAMLError, ValueError, RecursionError) as fault:  # no date is 2026-13-45, and lists may nest too deep
+        raise ManifestError(f"{path}: not valid YAML: {str(fault) or type(fault).__name__}") from None
     if error is not None:
         raise ManifestError(f"{path}: {error.json_path}: {error.message}")
     if data["name"] != path.stem:

@@ -9,37 +9,48 @@ import os
 import re
 import unicodedata
 from pathlib import Path, PureWindowsPath
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
+from pydantic import Field
+from typing_extensions import TypedDict
 
+from fdp_core.config import parse
 from fdp_core.evaluation import metrics, provenance
 from fdp_core.files import atomic_write_text
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "set": (str,),
-    "split": (str,),
-    "protocol": (str,),
-    "system": (str,),
-    "metric": (str,),
-    "value": (int, float),  # per cent for mAP and the like, as papers print them
-    "queries": (int,),
-    "images": (int,),
-    "unreadable": (int,),
-    "values": (dict,),  # every other number of the run, per cent
-    "groups": (dict,),
-    "parameters": (dict,),
-    "backbone": (str, type(None)),
-    "weights_hash": (str, type(None)),
-    "manifest_hash": (str, type(None)),
-    "commit": (str, type(None)),
-    "dirty": (bool, type(None)),
-    "device": (str,),
-    "libraries": (dict,),
-    "seconds": (int, float),
-    "speed": (dict, type(None)),
-    "date": (str,),
-}
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Record(TypedDict):
+    """The fields of a record; it may have others."""
+
+    set: str
+    split: str
+    protocol: str
+    system: str
+    metric: str
+    value: Finite  # per cent for mAP and the like, as papers print them
+    queries: int
+    images: int
+    unreadable: int
+    values: dict[str, Finite]  # every other number of the run, per cent
+    groups: dict[str, dict[str, Any]]
+    parameters: dict[str, Any]
+    backbone: str | None
+    weights_hash: str | None
+    manifest_hash: str | None
+    commit: str | None
+    dirty: bool | None
+    device: str  # on a CPU with PyTorch's threads: two give other last digits than one
+    libraries: dict[str, str]
+    seconds: Finite
+    speed: dict[str, Any] | None
+    date: str
+    interval: NotRequired[Annotated[list[Finite], Field(min_length=2, max_length=2)]]
+    model_hash: NotRequired[str | None]
+
+
 _IDENTITY = ("set", "split", "protocol", "system", "metric", "backbone", "parameters")
 
 
@@ -166,14 +177,10 @@ def check(entry: dict[str, Any], where: str = "record") -> dict[str, Any]:
     Raises:
         BadRecord: a field is missing or of another type; the message names ``where`` and the field.
     """
-    if not isinstance(entry, dict):
-        raise BadRecord(f"{where}: expected a JSON object, found {type(entry).__name__}.")
-    for name, types in _TYPES.items():
-        if name not in entry:
-            raise BadRecord(f"{where}: the field {name!r} is missing.")
-        odd = isinstance(entry[name], bool) and bool not in types
-        if odd or not isinstance(entry[name], types):
-            raise BadRecord(f"{where}: {name!r} is {entry[name]!r}; expected {' or '.join(t.__name__ for t in types)}.")
+    try:
+        parse(entry, _Record)
+    except ValueError as error:
+        raise BadRecord(f"{where}: {error}") from error
     return entry
 
 
@@ -201,7 +208,6 @@ def save(entry: dict[str, Any], folder: str | Path | None = None) -> Path:
     """
     entry = check(_plain(entry))
     folder = results_folder() if folder is None else Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(entry)
     atomic_write_text(path, json.dumps(entry, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     return path
@@ -226,9 +232,9 @@ def load_all(folder: str | Path | None = None) -> Any:
     entries = []
     for path in sorted(folder.glob("*.json")):
         try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
+            entry = parse(path.read_bytes(), dict[str, Any])
         except ValueError as error:
-            raise BadRecord(f"{path}: not JSON ({error}). Delete it and run its chapter again.") from error
+            raise BadRecord(f"{path}: no JSON object ({error}). Delete it and run its chapter again.") from error
         entries.append({**check(entry, str(path)), "file": path.name})
-    table = pd.DataFrame(entries, columns=[*_TYPES, "model_hash", "file"] if not entries else None)
+    table = pd.DataFrame(entries, columns=[*_Record.__annotations__, "file"] if not entries else None)
     return table.sort_values(["set", "system", "value"], kind="stable", ignore_index=True)

@@ -7,21 +7,27 @@ The file holds only what differs from the backbone: four bits a weight with one 
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
-import zlib
 from pathlib import Path
+from typing import Literal
 
-import safetensors
 import safetensors.torch
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from fdp_core.backbones import Backbone
-from fdp_core.files import atomic_write_bytes
-from fdp_core.weights import MINI_WEIGHTS, pack, unpack
+from fdp_core.files import atomic_write_bytes, sha256_file
+from fdp_core.weights import MINI_WEIGHTS, pack, read, unpack
 
 SHIPPED = MINI_WEIGHTS.with_name("mini_reader.safetensors")
 FORMAT = "fdp-reader-2"
+
+
+class _Facts(TypedDict):
+    format: Literal["fdp-reader-2"]
+    backbone: str
+
+
 BITS = 4  # of a change
 
 
@@ -44,9 +50,7 @@ def save(path: str | Path, backbone: Backbone, state: dict[str, Tensor], facts: 
 
 def fitting(backbone: Backbone) -> Backbone:
     """Return the reader that comes with ``mini`` where the backbone is ``mini``, else the backbone itself."""
-    with safetensors.safe_open(SHIPPED, framework="pt") as file:
-        trained_from = json.loads((file.metadata() or {})["reader"])["backbone"]
-    return load(backbone) if trained_from == backbone.weights_hash else backbone
+    return load(backbone) if read(SHIPPED, "reader", _Facts)[0]["backbone"] == backbone.weights_hash else backbone
 
 
 def load(backbone: Backbone, path: str | Path | None = None) -> Backbone:
@@ -62,19 +66,16 @@ def load(backbone: Backbone, path: str | Path | None = None) -> Backbone:
     """
     path = Path(path) if path else SHIPPED
     try:
-        content = path.read_bytes()
-        tensors = safetensors.torch.load(content)
-        with safetensors.safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["reader"])
-        if facts["format"] != FORMAT:
-            raise ValueError(f"its format is {facts['format']!r}, not {FORMAT!r}")
+        facts, tensors = read(path, "reader", _Facts)
         if facts["backbone"] != backbone.weights_hash:
             raise ValueError(f"it was trained from other weights than {backbone.name}'s")
         reader = copy.deepcopy(backbone)
         state = reader.clip.visual.state_dict()
         for name, change in unpack(tensors).items():
+            if name not in state or state[name].shape != change.shape:
+                raise ValueError(f"{name} of {list(change.shape)} is no weight of {backbone.name}")
             state[name] += change.to(state[name].device)
-    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError, zlib.error) as error:
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path} holds no reader for {backbone.name}, or is damaged ({error}).") from error
-    reader.weights_hash = hashlib.sha256(content).hexdigest()
+    reader.weights_hash = sha256_file(path)
     return reader

@@ -8,24 +8,34 @@ The first layers are those of the frozen ``mini`` (BatchNorm folded in), the lat
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from fdp_core.files import atomic_write_bytes
 from fdp_core.regions.settings import RegionOptions, frame
-from fdp_core.weights import MINI_WEIGHTS, pack, unpack
+from fdp_core.weights import MINI_WEIGHTS, pack, read, unpack
 
 STRIDES = (8, 16, 32)  # pixels per cell of the three grids
 SHIPPED = MINI_WEIGHTS.with_name("mini_finder.safetensors")
 FORMAT = "fdp-word-finder-2"
+_Width = Annotated[int, Field(ge=1, le=256)]
+
+
+class _Facts(TypedDict):
+    format: Literal["fdp-word-finder-2"]
+    width: _Width
+    hidden: _Width
+
+
 BITS = 8  # of a weight in a file
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, which mini's first layers expect
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -404,12 +414,9 @@ def load(path: str | Path | None = None) -> WordFinder:
     """
     path = Path(path) if path else SHIPPED
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["word_finder"])
-            if facts["format"] != FORMAT:
-                raise ValueError(f"its format is {facts['format']!r}, not {FORMAT!r}")
-            finder = WordFinder(facts["width"], facts["hidden"])
-            finder.load_state_dict(unpack({name: file.get_tensor(name) for name in file.keys()}))
-    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError, TypeError, zlib.error) as error:
+        facts, tensors = read(path, "word_finder", _Facts)
+        finder = WordFinder(facts["width"], facts["hidden"])
+        finder.load_state_dict(unpack(tensors))
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path} holds no word finder, or is damaged ({error}).") from error
     return finder.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -20,8 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike
 from tqdm import tqdm
+from typing_extensions import TypedDict
 
 from fdp_core.backbones import STRIDE, Backbone
+from fdp_core.config import parse
 from fdp_core.datasets.images import CorruptImage, open_image
 from fdp_core.datasets.types import Gallery, Photo
 from fdp_core.files import atomic_write_bytes, sha256_of
@@ -39,6 +41,11 @@ class NoSpace(OSError):
 
 class CorruptPhotographs(UserWarning):
     """Some photographs could not be read; the warning names each of them."""
+
+
+class _Facts(TypedDict):
+    geometry: Geometry
+    crc: int
 
 
 class FileRows:
@@ -71,11 +78,10 @@ class FileRows:
         """Check a row's file and return its geometry; None where there is none or it is damaged."""
         try:
             line, _, block = self._files[row].read_bytes().partition(b"\n")
-            facts = json.loads(line)
-            placed = Geometry(**facts["geometry"])
+            facts = parse(line, _Facts)
             self._known[row] = len(block) == self.size and zlib.crc32(block) == facts["crc"]
-            return placed if self._known[row] else None
-        except (OSError, ValueError, KeyError, TypeError):
+            return facts["geometry"] if self._known[row] else None
+        except (OSError, ValueError):
             return None
 
     def reserve(self, count: int) -> None:
@@ -85,7 +91,7 @@ class FileRows:
             NoSpace: it does not, or the folder cannot be made.
         """
         needs = f"The feature cache needs {count * self.size / 1e9:.2f} GB in {self.folder.parent}"
-        advice = "Give another cache_dir, or None to do without."
+        advice = "Set FDP_CACHE to a folder on another disk, or give another cache_dir; None does without."
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.folder.parent).free

@@ -17,6 +17,7 @@ from pathlib import Path
 import Levenshtein
 import numpy as np
 
+from fdp_core.config import parse
 from fdp_core.datasets import images
 from fdp_core.datasets.types import Gallery, Photo
 from fdp_core.files import atomic_write_text, sha256_of
@@ -184,7 +185,7 @@ class OcrSystem:
         if self.cache_dir is None:
             return None
         try:
-            return list(json.loads((self.cache_dir / f"{key}.json").read_text(encoding="utf-8")))
+            return parse((self.cache_dir / f"{key}.json").read_bytes(), list[str])
         except (OSError, ValueError):
             return None  # nothing kept, or torn: read the photograph again
 

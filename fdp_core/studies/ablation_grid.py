@@ -186,9 +186,17 @@ def records_file() -> Path:
 
 
 def load(path: Path | None = None) -> list[dict[str, Any]]:
-    """Read the grid's records; an empty list where there are none yet."""
+    """Read the grid's records; an empty list where there are none yet.
+
+    Raises:
+        fdp_core.evaluation.results.BadRecord: a line lacks what tells a run from others.
+    """
     path = path or records_file()
-    return read_log(path) if path.is_file() else []
+    records = read_log(path) if path.is_file() else []
+    for number, record in enumerate(records, start=1):
+        if lacking := [name for name in (*_IDENTITY, "row", "seed", "mAP", "ap") if name not in record]:
+            raise results.BadRecord(f"{path}, line {number}: {', '.join(lacking)} missing. Remove the line.")
+    return records
 
 
 def keep(new: Sequence[dict[str, Any]], path: Path | None = None) -> Path:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
-import pickle
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import torch
+from pydantic import InstanceOf
+from torch import Tensor
+from typing_extensions import TypedDict
 
 from fdp_core import checkpoint
-from fdp_core.config import Config
+from fdp_core.config import Config, Count, Whole, parse
 from fdp_core.distinguish import Clusters
-from fdp_core.files import atomic_path, atomic_write_text
+from fdp_core.files import atomic_write_bytes, atomic_write_text, writing_to
 from fdp_core.model import FDP
 
 # The log of a training run: one JSON object a line, readable while the run goes on.
@@ -41,8 +45,8 @@ def _whole(lines: list[str]) -> list[dict[str, Any]]:
     records = []
     for line in lines:
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            records.append(parse(line, dict[str, Any]))
+        except ValueError:
             break
     return records
 
@@ -72,7 +76,7 @@ class History(list[dict[str, Any]]):
         """Add a record and write it out at once."""
         super().append(record)
         if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as stream:
+            with writing_to(self.path), self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record) + "\n")
 
     @property
@@ -97,6 +101,43 @@ BETAS, EPS = (0.9, 0.98), 1e-6
 _MAY_CHANGE = {"epochs"}  # an optimiser's path does not depend on where it will end
 
 
+_Tensors = dict[str, InstanceOf[Tensor]]
+
+
+class _Counters(TypedDict):
+    epoch: Count
+    position: Whole
+    step: Whole
+    log: Whole
+
+
+class _Best(TypedDict):
+    score: float
+    weights: _Tensors | None
+
+
+class _Clusters(TypedDict):
+    centres: InstanceOf[Tensor]
+    overrides: dict[str, int]
+
+
+class _State(TypedDict):
+    """What ``last.pt`` holds."""
+
+    config: str
+    data: str
+    backbone: str
+    counters: _Counters
+    sums: dict[str, float]
+    best: _Best
+    generators: _Tensors
+    optimiser: dict[str, Any]
+    model: _Tensors
+    clusters: _Clusters | None
+    words: list[str]
+    threads: NotRequired[Count]
+
+
 def make_optimiser(model: FDP, config: Config) -> torch.optim.Adam:
     """Make the released optimiser: Adam(0.9, 0.98), one rate for new layers and one for copied ones."""
     rates = {"new": config.lr_new, "copied": config.lr_copied}
@@ -117,7 +158,7 @@ class Run:
     def __init__(self, model: FDP, config: Config, data_hash: str, out_dir: Path | None) -> None:
         self.model, self.config, self.data_hash, self.out_dir = model, config, data_hash, out_dir
         self.optimiser = make_optimiser(model, config)
-        self.device = next(model.parameters()).device
+        self.device, model.threads = next(model.parameters()).device, torch.get_num_threads()
         self.epoch, self.position, self.step = 1, 0, 0  # epochs from 1; position: batches done in this epoch
         self.sums = dict.fromkeys((*TERMS, "total"), 0.0)
         self.best_score, self.best_weights = -1.0, None
@@ -143,6 +184,7 @@ class Run:
         """Write the model and the state of the training to ``last.pt``."""
         if self.out_dir is None:
             return
+        clusters = self.model.clusters
         state = {
             "config": self.config.to_json(),
             "data": self.data_hash,
@@ -153,57 +195,74 @@ class Run:
             "generators": self.generators,
             "optimiser": self.optimiser.state_dict(),
             "model": self.model.trained_state(),
-            "clusters": None if self.model.clusters is None else self.model.clusters.to_state(),
+            "clusters": clusters and {"centres": clusters.centres, "overrides": dict(clusters.overrides)},
             "words": list(self.model.words),
+            "threads": self.model.threads,
         }
         write_state(self.out_dir / LAST, state)
 
     def export_best(self) -> None:
         """Write the model to ``best.safetensors``; called only while it holds the best weights."""
         if self.out_dir is not None:
-            with _naming(self.out_dir / BEST) as path:
-                checkpoint.save(path, self.model)
+            checkpoint.save(self.out_dir / BEST, self.model)
 
     def resume(self) -> bool:
         """Take up ``last.pt``; say whether there was one.
 
+        A warning tells of another number of threads: sums are then rounded in another order.
+
         Raises:
-            ValueError: it belongs to a run with another configuration or other data.
+            ValueError: it is damaged, or belongs to a run with another configuration or other data.
         """
         path = None if self.out_dir is None else self.out_dir / LAST
         state = None if path is None else read_state(path)
         if state is None:
             return False
-        before, now = json.loads(state["config"]), dataclasses.asdict(self.config)
+        with _damaged(path):
+            state = parse(state, _State)
+            before, now = parse(state["config"], dict[str, Any]), dataclasses.asdict(self.config)
         if state["backbone"] != self.model.backbone.weights_hash:
             raise ValueError(f"{path} comes from a run on another backbone. Train into another folder.")
         changed = sorted(name for name in now if now[name] != before.get(name) and name not in _MAY_CHANGE)
         if changed or state["data"] != self.data_hash:
             what = f"other values of {', '.join(changed)}" if changed else "other training data"
             raise ValueError(f"{path} comes from a run with {what}. Train into another folder, or pass resume=False.")
+        threads = state.get("threads", self.model.threads)
+        if threads != self.model.threads:
+            warnings.warn(
+                f"{path} was written with {threads} threads of PyTorch, this run has {self.model.threads}: its weights "
+                f"will not be those of an unbroken run. torch.set_num_threads({threads}) before it makes them so.",
+                stacklevel=3,
+            )
+        with _damaged(path):
+            self._take_up(state)
+        return True
+
+    def _take_up(self, state: _State) -> None:
         self.model.load_trained_state(state["model"])
-        self.model.clusters = None if state["clusters"] is None else Clusters.from_state(state["clusters"])
+        clusters = state["clusters"]
+        self.model.clusters = None if clusters is None else Clusters(clusters["centres"], clusters["overrides"])
         self.model.words = tuple(state["words"])
         load_optimiser(self.optimiser, state["optimiser"])
         counters = state["counters"]
         self.epoch, self.position, self.step = counters["epoch"], counters["position"], counters["step"]
-        self.sums, self.generators = dict(state["sums"]), state["generators"]
+        self.sums, self.generators = {name: state["sums"][name] for name in self.sums}, state["generators"]
         self.best_score, self.best_weights = state["best"]["score"], state["best"]["weights"]
-        self.history = History(self.out_dir / LOG, keep=counters["log"])
         torch.set_rng_state(self.generators["cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(self.generators["cuda"], self.device)
-        return True
+        self.history = History(self.out_dir / LOG, keep=counters["log"])
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write the state of a training (tensors and plain values) in one piece or not at all.
 
     Raises:
-        OSError: it cannot be written; the message names the file.
+        fdp_core.files.DiskFault: the disk does not take it; the message names the file.
     """
-    with _naming(path), atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    buffer = io.BytesIO()  # on a full disk, torch.save itself would not tell why it failed
+    torch.save(state, buffer)
+    atomic_write_bytes(path, buffer.getvalue())
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
@@ -214,10 +273,9 @@ def read_state(path: Path) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)  # tensors and plain values: no code runs
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is no training state or is damaged; remove it to start anew.") from error
+    with _damaged(path):
+        # tensors and plain values: no code runs
+        return parse(torch.load(path, map_location="cpu", weights_only=True), dict[str, Any])
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -230,11 +288,11 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[Path]:
-    """Name the file that could not be written."""
+def _damaged(path: Path) -> Iterator[None]:
+    """Name the file that does not hold what it should: a damaged pickle raises any kind of error."""
     try:
-        yield path
-    except OSError as error:
-        raise OSError(
-            error.errno, f"Cannot write the checkpoint {path} ({error}); the one before it, if any, is whole"
-        ) from error
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} is no training state or is damaged ({error}); remove it to start anew.") from error

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -44,10 +45,28 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(files.DiskFault, match=r"x\.json cannot be written: No space.*MB are free in .*FDP_CACHE"):
-        files.atomic_write_text(path, "new")
+    told = (
+        r"x\.json cannot be written: No space.*MB are free in .*, 2.0 MB are needed.*FDP_CACHE.*FDP_DATA.*FDP_RESULTS"
+    )
+    with pytest.raises(files.DiskFault, match=told):
+        files.atomic_write_text(path, "new " * 500_000)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+@pytest.mark.parametrize("call", ["mkdir", "touch", "write_bytes"])
+def test_whichever_call_a_disk_refuses_the_message_is_the_same(tmp_path, monkeypatch, number, call):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.Path, call, refuse)
+    told = re.escape(f"{tmp_path / 'new' / 'x.json'} cannot be written: {os.strerror(number)}")
+    with pytest.raises(files.DiskFault, match=told + ".*FDP_CACHE") as caught:
+        files.atomic_write_bytes(tmp_path / "new" / "x.json", b"x")
+    assert caught.value.errno == number
+    monkeypatch.undo()
+    assert not list(tmp_path.rglob("*x*"))
 
 
 def test_files_are_synced_through_a_handle_that_may_write(tmp_path, monkeypatch):

@@ -182,7 +182,7 @@ def test_ignored_cells_get_no_gradient():
 def test_localisation_refuses_bad_input():
     with pytest.raises(ValueError, match="one shape"):
         losses.localisation(torch.zeros(1, 2, 2), torch.zeros(1, 3, 3))
-    with pytest.raises(ValueError, match="'image' or 'batch'"):
+    with pytest.raises(ValueError, match="one of image, batch"):
         losses.localisation(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), balance="none")
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from fdp_core import datasets
 from fdp_core.datasets import DatasetMissing, ParseError
 from fdp_core.datasets.__main__ import main
-from fdp_core.datasets.folder import as_folder, read_table, split_cell
+from fdp_core.datasets.folder import as_folder, fold_words, read_table, split_cell
 from fdp_core.evaluation import results
 from fdp_core.evaluation.report import evaluate
 from fdp_core.mini import concepts
@@ -67,7 +67,8 @@ def test_words_phrases_and_distractors(folder):
     gallery, queries = datasets.load(str(folder))
     assert [photo.id for photo in gallery.photos] == sorted(IDS)
     assert queries.protocol == (
-        "every distinct word or phrase of words.csv, case-folded; 1 of 4 photographs have none and are distractors"
+        "every distinct word or phrase of words.csv, case-folded, without punctuation around words; "
+        "1 of 4 photographs have none and are distractors"
     )
     assert (gallery.name, gallery.split, gallery.may_show) == ("shots", "test", False)
 
@@ -84,6 +85,43 @@ def test_a_part_of_a_word_and_words_apart_do_not_answer(folder):
 def test_case_and_composition_are_folded(folder):
     table(folder, f"file,words\na.jpg,CAFÉ Straße\nb.jpg,{unicodedata.normalize('NFD', 'café')} STRASSE\n")
     assert answers(folder) == {"café": {"a.jpg", "b.jpg"}, "strasse": {"a.jpg", "b.jpg"}}
+
+
+def test_punctuation_quotes_and_width_make_no_other_query(folder):
+    rows = (
+        'a.jpg;"exit, hotel"\nb.jpg;Exit (hotel) Joe’s\nmore/c d.png;ＥＸＩＴ! joe\'s\nstraße.jpg;“Happy, birthday”|\n'
+    )
+    table(folder, "file;words\n" + rows)
+    with pytest.warns(UserWarning, match="'exit' = 'exit,' = .* differ only in punctuation") as caught:
+        found = answers(folder)
+    assert len(caught) == 1 and "happy" not in str(caught[0].message)
+    assert found == {
+        "exit": {"a.jpg", "b.jpg", "more/c d.png"},
+        "happy birthday": {"straße.jpg"},
+        "hotel": {"a.jpg", "b.jpg"},
+        "joe's": {"b.jpg", "more/c d.png"},
+    }
+
+
+@pytest.mark.parametrize("word", ["$5", "50%", "#1", "c++", "@home", "&", "...", "o'clock", "1,000", "24/7", "é"])
+def test_signs_that_mean_something_stay(word):
+    assert fold_words(word) == word
+
+
+AROUND = st.text(st.sampled_from(".,;:!?…()[]“”’'\"«»"), max_size=3)
+
+
+@given(word=st.text(st.characters(categories=("L", "N")), min_size=1, max_size=6), before=AROUND, after=AROUND)
+def test_whatever_stands_around_a_word_it_is_one_query(word, before, after):
+    folded = fold_words(before + word + after)
+    assert folded == fold_words(word) == fold_words(folded)
+
+
+def test_case_alone_needs_no_warning(folder):
+    table(folder, "file,words\na.jpg,EXIT\nb.jpg,exit\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert answers(folder) == {"exit": {"a.jpg", "b.jpg"}}
 
 
 @pytest.mark.parametrize(

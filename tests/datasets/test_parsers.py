@@ -268,7 +268,7 @@ def test_mini_gallery(tmp_path):
     ("content", "message"),
     [
         ("{\n oops", "line 2: not JSON"),
-        (json.dumps({"queries": []}), "no key 'images'"),
+        (json.dumps({"queries": []}), "images: Field required"),
         (json.dumps(mini(images=[{"file": "/etc/passwd"}])), r"images\[0\]: '/etc/passwd' is not the name"),
         (json.dumps(mini(images=[{"file": "a", "words": [{"text": "x", "polygon": [[0, 0], [1, 1]]}]}])),
          r"images\[0\].words\[0\]"),

@@ -7,15 +7,20 @@ import errno
 import itertools
 import json
 import pickle
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fdp_core import backbones, checkpoint, config, datasets, prompt, weights
 from fdp_core.distract import Distractors
+from fdp_core.files import DiskFault
 from fdp_core.model import FDP
 from fdp_core.retrieval import geometry, workers
 from fdp_core.training import loop, samples, state
@@ -192,6 +197,55 @@ def test_interrupt_inside_the_optimiser_keeps_the_last_whole_checkpoint(backbone
     assert same_weights(whole, resumed)
 
 
+def test_another_number_of_threads_is_told(backbone, world, tmp_path):
+    before = torch.get_num_threads()
+    model = fresh(backbone, epochs=1)
+    run(model, world, tmp_path)
+    assert model.threads == checkpoint.load(tmp_path / state.BEST, backbone).threads == before
+    try:
+        torch.set_num_threads(before + 1)
+        told = f"last.pt was written with {before} threads .* this run has {before + 1}"
+        with pytest.warns(UserWarning, match=told):
+            run(model, world, tmp_path, config=model.config.replace(epochs=2))
+        assert model.threads == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+STATE = st.sampled_from(
+    "config data backbone counters sums best generators optimiser model clusters words threads counters/epoch "
+    "counters/log best/weights best/score generators/cpu optimiser/state optimiser/param_groups sums/total".split()
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(place=STATE, odd=st.sampled_from([None, "x", "[" * 5000, -1, 0, [], {}, {"a": 1}, torch.zeros(1), float("nan")]))
+def test_a_training_state_of_another_shape_is_one_error(backbone, world, tmp_path, place, odd):
+    folder = tmp_path / "run"
+    if not (tmp_path / "whole").exists():
+        run(fresh(backbone, epochs=1), world, folder)
+        (tmp_path / "whole").write_bytes((folder / state.LAST).read_bytes())
+    spoilt = torch.load(tmp_path / "whole", weights_only=True)
+    part, *inner = place.split("/")
+    (spoilt[part] if inner else spoilt)[inner[0] if inner else part] = odd
+    torch.save(spoilt, folder / state.LAST)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            run(fresh(backbone, epochs=1), world, folder)
+    except ValueError as error:
+        assert "last.pt" in str(error)
+
+
+def test_a_pickle_of_something_else_is_one_error(backbone, world, tmp_path):
+    tmp_path.joinpath(state.LAST).write_bytes(b"\x80\x02]q\x00(K\x01e.")
+    with pytest.raises(ValueError, match="last.pt is no training state or is damaged"):
+        run(fresh(backbone, epochs=1), world, tmp_path)
+    torch.save([1, 2], tmp_path / state.LAST)
+    with pytest.raises(ValueError, match="last.pt is no training state or is damaged"):
+        run(fresh(backbone, epochs=1), world, tmp_path)
+
+
 def test_more_epochs_go_on_from_a_finished_run(backbone, world, tmp_path):
     whole, parts = fresh(backbone, epochs=3), fresh(backbone, epochs=1)
     run(whole, world, tmp_path / "whole")
@@ -226,12 +280,17 @@ def test_same_seed_same_result_and_the_callers_generator_is_untouched(backbone, 
 def test_full_disk_names_the_file_and_keeps_the_old_checkpoint(backbone, world, tmp_path, monkeypatch):
     run(fresh(backbone, epochs=1), world, tmp_path)
 
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    original = Path.write_bytes
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="Cannot write the checkpoint .*No space left"):
+    def full(path, data):
+        if path.name.startswith(".last"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DiskFault, match=r"last.pt cannot be written: No space left.* MB are needed.*out_dir"):
         run(fresh(backbone, epochs=2), world, tmp_path)
+    monkeypatch.undo()
     assert torch.load(tmp_path / state.LAST, weights_only=True)["counters"]["epoch"] == 2
 
 

@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NotRequired
 
 import numpy as np
+from typing_extensions import TypedDict
 
+from fdp_core.config import parse
 from fdp_core.datasets.readers import read_json
 from fdp_core.datasets.types import Layout, Parsed, ParseError, Photo, Word, inside
 
 
+class _Word(TypedDict):
+    text: str
+    polygon: list[list[float]]
+    ignore: NotRequired[bool]
+    script: NotRequired[str]
+    colour: NotRequired[str | None]
+
+
+class _Image(TypedDict):
+    file: str
+    words: NotRequired[list[_Word]]
+    pictures: NotRequired[list[str]]
+
+
+class _Query(TypedDict):
+    text: str
+    relevant: list[str]
+    group: NotRequired[str | None]
+
+
+class _Gallery(TypedDict):
+    images: list[_Image]
+    queries: NotRequired[list[_Query] | None]
+
+
 def parse_file(path: Path) -> Parsed:
-    """Read a ``gallery.json``; ids are the ``file`` entries, relative to its folder."""
-    content = read_json(path)
-    place = "the whole file"
+    """Read a ``gallery.json``; ids are the ``file`` entries, relative to its folder.
+
+    Raises:
+        ParseError: it is no such file; names the place.
+    """
+    place = "the file"
     try:
+        content = parse(read_json(path), _Gallery)
         photos: dict[str, Photo] = {}
         for i, image in enumerate(content["images"]):
             place = f"images[{i}]"
@@ -25,33 +57,30 @@ def parse_file(path: Path) -> Parsed:
             for j, word in enumerate(image.get("words", [])):
                 place = f"images[{i}].words[{j}]"
                 words.append(_word(word))
-            place = f"images[{i}].pictures"
-            pictures = tuple(str(picture) for picture in image.get("pictures", []))
-            photos[name] = Photo(name, path.parent / name, tuple(words), pictures)
+            photos[name] = Photo(name, path.parent / name, tuple(words), tuple(image.get("pictures", [])))
         listed: dict[str, tuple[str, ...]] = {}
         groups: dict[str, list[str]] = {}
         for i, query in enumerate(content.get("queries") or []):
             place = f"queries[{i}]"
             text, relevant = query["text"], tuple(query["relevant"])
             unknown = [name for name in relevant if name not in photos]
-            if not isinstance(text, str) or not text.strip() or text in listed or unknown:
-                raise ValueError(f"text {text!r} is empty, not text or repeated, or files are unknown: {unknown[:3]}")
+            if not text.strip() or text in listed or unknown:
+                raise ValueError(f"text {text!r} is empty or repeated, or files are unknown: {unknown[:3]}")
             listed[text] = relevant
-            groups.setdefault(str(query.get("group", "")), []).append(text)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        problem = f"no key {error}" if isinstance(error, KeyError) else str(error)
-        raise ParseError(path, None, f"{place}: {problem}") from None
+            groups.setdefault(query.get("group") or "", []).append(text)
+    except ParseError:
+        raise
+    except ValueError as error:
+        raise ParseError(path, None, f"{place}: {error}") from None
     groups.pop("", None)
     ordered = tuple(photos[key] for key in sorted(photos))
     return Parsed(ordered, listed or None, {name: tuple(texts) for name, texts in groups.items()})
 
 
-def _word(word: dict) -> Word:
-    text, polygon = word["text"], np.array(word["polygon"], dtype=np.float32)
-    if not isinstance(text, str):
-        raise ValueError(f"text is {text!r}, not text")
-    ignore = bool(word.get("ignore", False)) or not text.strip()
-    return Word(text, polygon, ignore, str(word.get("script", "Latin")), str(word.get("colour", "") or ""))
+def _word(word: _Word) -> Word:
+    polygon = np.array(word["polygon"], dtype=np.float32)
+    ignore = word.get("ignore", False) or not word["text"].strip()
+    return Word(word["text"], polygon, ignore, word.get("script", "Latin"), word.get("colour") or "")
 
 
 def parse_mini(root: Path, layout: Layout) -> Parsed:
