@@ -48,7 +48,7 @@ def writing_to(path: str | os.PathLike[str], size: int | None = None) -> Iterato
             raise
         folder = next((base for base in (Path(path), *Path(path).absolute().parents) if base.is_dir()), Path("/"))
         room = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free in {folder}"
-        room += "" if size is None else f", {size / 1e6:,.1f} MB are needed"
+        room += f", {size / 1e6:,.1f} MB are needed" if size and size > 50_000 else ""
         raise DiskFault(number, f"{path} cannot be written: {os.strerror(number)}; {room}. {ADVICE}") from error
 
 

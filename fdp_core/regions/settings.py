@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal, get_type_hints
 
 import cv2
 import numpy as np
+from pydantic import Field
 
 from fdp_core.backbones import STRIDE
-
-ENGINES = ("auto", "torch", "openvino")
-PRECISIONS = ("auto", "float32", "bfloat16")
+from fdp_core.config import Count, Size, check
 
 
 @dataclass(frozen=True)
@@ -32,31 +32,21 @@ class RegionOptions:
         ValueError: a value is outside its range.
     """
 
-    limit: int = 40
-    min_score: float = 0.15
-    sizes: tuple[int, ...] = (960,)
-    height: int = 32
-    width: int = 128
+    limit: Count = 40
+    min_score: Annotated[float, Field(gt=0, lt=1, description="a number between 0 and 1")] = 0.15
+    sizes: Annotated[tuple[int, ...], Field(min_length=1, description="the longer side of one frame or more")] = (960,)
+    height: Size = 32
+    width: Size = 128
     turns: bool = False
     pooled: bool = False
-    engine: str = "auto"
-    precision: str = "auto"
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
-        sides = {"height": self.height, "width": self.width} | {f"sizes[{i}]": s for i, s in enumerate(self.sizes)}
-        for name, side in sides.items():
-            if side < STRIDE or side % STRIDE:
-                raise ValueError(f"RegionOptions.{name} is {side}; expected a positive multiple of {STRIDE} pixels.")
-        if not self.sizes:
-            raise ValueError("RegionOptions.sizes is empty; expected the longer side of one frame or more.")
-        if self.limit < 1:
-            raise ValueError(f"RegionOptions.limit is {self.limit}; expected 1 or more regions.")
-        if not 0 < self.min_score < 1:
-            raise ValueError(f"RegionOptions.min_score is {self.min_score}; expected a number between 0 and 1.")
-        for name, known in (("engine", ENGINES), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                told = f"{getattr(self, name)!r}; expected one of {', '.join(known)}"
-                raise ValueError(f"RegionOptions.{name} is {told}.")
+        for name, kind in get_type_hints(RegionOptions, include_extras=True).items():
+            check(f"RegionOptions.{name}", getattr(self, name), kind)
+        for number, side in enumerate(self.sizes):
+            check(f"RegionOptions.sizes[{number}]", side, Size)
 
 
 def frame(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

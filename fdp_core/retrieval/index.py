@@ -7,6 +7,7 @@ import dataclasses
 import datetime
 import os
 import time
+import unicodedata
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from fdp_core.backbones import Backbone
 from fdp_core.datasets import images
 from fdp_core.datasets.folder import load_folder
 from fdp_core.datasets.types import Gallery, Photo
@@ -408,11 +410,7 @@ class Index:
 
     def _encode_query(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Encode a query: see :func:`fdp_core.retrieval.vectors.query_vectors`."""
-        if not text.strip():
-            raise ValueError("The query is empty; type a word or a phrase.")
-        backbone = getattr(self.system, "backbone", None)
-        if letters := backbone.unknown_letters(text) if backbone else "":
-            raise ValueError(f"{backbone.name} cannot spell {letters!r}: the query {text!r} would find anything.")
+        check_query(text, getattr(self.system, "backbone", None))
         return query_vectors(self.system, text)
 
     def scores(self, text: str) -> np.ndarray:
@@ -512,6 +510,15 @@ class Index:
             padded, corners[start:end] = found.pop(place)
             vectors[start:end] = padded[:, : self._width]
         return np.array(places, np.int64), VectorSets(vectors, starts, corners)
+
+
+def check_query(text: str, backbone: Backbone | None = None) -> None:
+    """Raise ``ValueError`` where a query shows no letter or sign, or has some that the backbone cannot spell."""
+    if all(unicodedata.category(letter)[0] in "CZM" for letter in text):  # spaces, zero-width and combining marks
+        told = f"The query {text!r} shows no letter" if text.strip() else "The query is empty"
+        raise ValueError(f"{told}; type a word or a phrase.")
+    if letters := backbone.unknown_letters(text) if backbone else "":
+        raise ValueError(f"{backbone.name} cannot spell {letters!r}: the query {text!r} would find anything.")
 
 
 def _stamp(photo: Photo) -> tuple[int, int]:

@@ -1,17 +1,22 @@
 """Checks the parameters that papermill injected into a notebook: papermill itself lets a misspelt name pass.
 
-A notebook calls ``parameters.check(In)`` in the first cell after its parameters. Nothing happens in JupyterLab or under
-nbval; under papermill a name that the notebook does not have, or a value of another type than declared, stops the run
-with one clear sentence instead of training for hours with the default.
+A notebook calls ``parameters.check(In)`` in the first cell after its parameters. A name that the notebook does not
+have, a value of another type than declared or a number out of range, injected by papermill or written into the cell by
+hand, stops the run with one clear sentence instead of training for hours with something else.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+from fdp_core import config
+from fdp_core.config import Count, Number, Size, Whole, nearest
+
+__all__ = ["BadParameter", "Count", "Size", "check", "declared", "validate"]
 
 _INJECTED = "# Parameters"  # first line of the cell that papermill inserts
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -26,7 +31,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 class BadParameter(ValueError):
-    """A parameter is unknown or has the wrong type."""
+    """A parameter is unknown, has the wrong type or is out of range."""
 
 
 def declared(source: str) -> dict[str, str]:
@@ -55,26 +60,27 @@ def _allowed(annotation: str) -> tuple[type, ...] | None:
     return tuple(kind for name in names for kind in _TYPES[name])
 
 
-def validate(values: dict[str, Any], known: dict[str, str]) -> dict[str, str]:
+def validate(values: dict[str, Any], known: dict[str, str], kinds: dict[str, Any] | None = None) -> dict[str, str]:
     """Compare given parameters with the declared ones.
 
     Args:
         values: name -> value, as given by the user.
         known: name -> annotation, see :func:`declared`.
+        kinds: name -> type of :mod:`fdp_core.config` of a number, where it is not "0 or more".
 
     Returns:
         name -> text of each number that was given where only a text is declared: of ``-p folder 2024`` papermill makes
         an int.
 
     Raises:
-        BadParameter: a name is not declared (the nearest one is proposed), or a value has another type.
+        BadParameter: a name is not declared (the nearest one is proposed), or a value has another type or range.
     """
     texts: dict[str, str] = {}
     for name, value in values.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            guess = f" Did you mean {near[0]!r}?" if near else ""
-            raise BadParameter(f"Unknown parameter {name!r}.{guess} This notebook has: {', '.join(known)}.")
+            raise BadParameter(
+                f"Unknown parameter {name!r}.{nearest(name, known)} This notebook has: {', '.join(known)}."
+            )
         allowed = _allowed(known[name])
         # bool is an int to Python, but `-p epochs true` is a mistake
         wrong_bool = isinstance(value, bool) and allowed is not None and bool not in allowed
@@ -84,29 +90,41 @@ def validate(values: dict[str, Any], known: dict[str, str]) -> dict[str, str]:
                 continue
             hint = f" papermill's -r passes a text as it is: -r {name} {value}" if str in allowed else ""
             raise BadParameter(f"Parameter {name!r} is {value!r}; expected {known[name]}.{hint}")
+        if allowed is not None and isinstance(value, (int, float)) and not isinstance(value, bool):
+            kind = (kinds or {}).get(name, Number if float in allowed else Whole)
+            try:
+                config.check(f"Parameter {name!r}", value, kind)
+            except ValueError as error:
+                raise BadParameter(str(error)) from None
     return texts
 
 
-def check(history: Sequence[str], namespace: dict[str, Any] | None = None) -> None:
-    """Check what papermill injected into the running notebook; a number given for a text becomes that text.
+def check(history: Sequence[str], namespace: dict[str, Any] | None = None, **kinds: Any) -> None:
+    """Check the parameters of the running notebook; a number given for a text becomes that text.
 
     Args:
         history: the notebook's list of executed cells: pass ``In``.
         namespace: the notebook's variables; None takes the caller's.
+        kinds: ``name=parameters.Count`` for a number from 1 on, ``Size`` for a multiple of 32; others are 0 or more.
 
     Raises:
         BadParameter: see :func:`validate`.
     """
     namespace = sys._getframe(1).f_globals if namespace is None else namespace
+    given: list[tuple[dict[str, Any], dict[str, str]]] = []
     for before, cell in zip(history, history[1:]):
         if cell.lstrip().startswith(_INJECTED):
-            values = {}
-            for node in ast.parse(cell).body:
-                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                    values[node.targets[0].id] = _literal(node.value)
-            for name, text in validate(values, declared(before)).items():
-                namespace[name] = text
-                print(f"{name} = {text!r} (papermill's -r keeps the zeros of a text such as 007: -r {name} 007)")
+            assigned = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
+            values = {name.id: _literal(node.value) for node in assigned for name in node.targets}
+            given.append((values, declared(before)))
+    with contextlib.suppress(SyntaxError):  # a line for IPython
+        known = declared(history[-2])  # the cell before this one, edited by hand
+        if not given and all(known.values()):
+            given.append(({name: namespace[name] for name in known}, known))
+    for values, known in given:
+        for name, text in validate(values, known, kinds).items():
+            namespace[name] = text
+            print(f"{name} = {text!r} (papermill's -r keeps the zeros of a text such as 007: -r {name} 007)")
 
 
 def _literal(node: ast.expr) -> Any:

@@ -239,7 +239,9 @@ class Run:
         return True
 
     def _take_up(self, state: _State) -> None:
-        self.model.load_trained_state(state["model"])
+        for kept in (state["best"]["weights"], state["model"]):  # both have to fit
+            if kept is not None:
+                self.model.load_trained_state(kept)
         clusters = state["clusters"]
         self.model.clusters = None if clusters is None else Clusters(clusters["centres"], clusters["overrides"])
         self.model.words = tuple(state["words"])

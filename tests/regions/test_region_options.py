@@ -16,10 +16,14 @@ from fdp_core.retrieval.fast_trunk import FastTrunk
 @pytest.mark.parametrize(
     "wrong, told",
     [
-        ({"limit": 0}, "limit is 0; expected 1 or more"),
-        ({"height": 30}, "height is 30; expected a positive multiple of 32"),
+        ({"limit": 0}, "limit is 0; expected a whole number, 1 or more"),
+        ({"height": 30}, "height is 30; expected a whole number, a positive multiple of 32"),
         ({"sizes": (960, 600)}, r"sizes\[1\] is 600"),
-        ({"sizes": ()}, "sizes is empty"),
+        ({"sizes": ()}, r"sizes is \(\); expected the longer side of one frame or more"),
+        ({"sizes": ("960",)}, "sizes is .*; expected the longer side"),
+        ({"limit": 2.5}, "limit is 2.5; expected a whole number"),
+        ({"min_score": float("nan")}, "min_score is nan; expected a number between 0 and 1"),
+        ({"turns": "false"}, "turns is 'false'; expected true or false"),
         ({"min_score": 1.0}, "min_score is 1.0; expected a number between 0 and 1"),
         ({"engine": "onnx"}, "engine is 'onnx'; expected one of auto, torch, openvino"),
         ({"precision": "int8"}, "precision is 'int8'; expected one of auto, float32, bfloat16"),

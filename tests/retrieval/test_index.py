@@ -96,6 +96,9 @@ def test_a_query_that_the_backbone_cannot_spell_is_refused(tmp_path):
     assert index.search("hotel")
     with pytest.raises(ValueError, match="fake cannot spell '\u6f22'"):
         index.search("the \u6f22 hotel")
+    for unseen in ("\u200b", "\u0301", "\ufeff \u2060", "\x00"):
+        with pytest.raises(ValueError, match="shows no letter"):
+            index.search(unseen)
 
 
 def test_an_empty_index_finds_nothing(tmp_path):

@@ -76,7 +76,7 @@ def test_attention_maps_say_what_they_need(few, folder, monkeypatch):
     for bad in ({"map_from": "annotators"}, {"map_from": "another", "photographs": 1}):
         with pytest.raises(BadParameter, match="map_from is"):
             run("02", **bad)
-    with pytest.raises(BadParameter, match="photographs is -1"):
+    with pytest.raises(BadParameter, match="'photographs' is -1"):
         run("02", photographs=-1)
     monkeypatch.undo()
     monkeypatch.setenv("FDP_CACHE", str(folder.parent / "cache"))

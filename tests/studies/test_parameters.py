@@ -79,10 +79,35 @@ def test_a_number_given_for_a_text_becomes_the_text(capsys, name, value, text):
 
 def test_history_without_papermill_passes():
     parameters.check(["", CELL, "datset = 'svt'", "import os"])
+    parameters.check(["", CELL, "%matplotlib inline", "import os"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "told"),
+    [
+        ("seed = -1", "'seed' is -1; expected a whole number, 0 or more"),
+        ("rate = -0.5", "'rate' is -0.5; expected a finite number, 0 or more"),
+        ("rate = float('nan')", "'rate' is nan; expected a finite number"),
+        ("rate = 1e999", "'rate' is inf; expected a finite number"),
+        ("photographs = 0", "'photographs' is 0; expected a whole number, 1 or more"),
+        ("side = 100", "'side' is 100; expected a whole number, a positive multiple of 32"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_injected_and_by_hand(cell, told):
+    declared = 'seed: int = 0\nrate: float = 1e-3\nphotographs: int = 3\nside: int = 640\nname: str = "a"'
+    kinds = {"photographs": parameters.Count, "side": parameters.Size}
+    with pytest.raises(parameters.BadParameter, match=told):
+        parameters.check(["", declared, f"# Parameters\n{cell}", "parameters.check(In)"], {}, **kinds)
+    variables = {}
+    exec(declared, variables)
+    parameters.check(["", declared, "parameters.check(In)"], variables, **kinds)
+    exec(cell, variables)
+    with pytest.raises(parameters.BadParameter, match=told):
+        parameters.check(["", declared, "parameters.check(In)"], variables, **kinds)
 
 
 def test_history_of_papermill_is_checked():
-    good = "# Parameters\nseed = 4\nrate = float('nan')\n"
+    good = "# Parameters\nseed = 4\nrate = 1e-2\n"
     parameters.check(["", CELL, good, "from fdp_core.studies import parameters"])
     with pytest.raises(parameters.BadParameter, match="datset"):
         parameters.check(["", CELL, '# Parameters\ndatset = "svt"\n', "parameters.check(In)"])
