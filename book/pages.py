@@ -136,11 +136,20 @@ def _cell(text: Any) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
 
 
+def _literal(text: Any) -> str:
+    """Return foreign text, such as a query or a folder's name, so that Markdown shows it as it is written."""
+    return re.sub(r"([\\`*_<>\[\]|$~{}#&])", r"\\\1", " ".join(str(text).split()))
+
+
 def _template(name: str, **facts: Any) -> str:
     """Fill a template of ``book/_templates``; blank lines in a row become one."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent / "_templates")
     made = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    made.filters |= {"cell": _cell, "display_name": lambda system: paper.display_name(system, backbone="")}
+    made.filters |= {
+        "cell": _cell,
+        "literal": _literal,
+        "display_name": lambda system: paper.display_name(system, backbone=""),
+    }
     return re.sub(r"\n{3,}", "\n\n", made.get_template(f"{name}.md.jinja").render(facts)).strip()
 
 

@@ -1,5 +1,6 @@
 """The book's own machinery: chapters run once, pages filled from files, strict and offline HTML."""
 
+import html
 import importlib
 import json
 import pkgutil
@@ -8,9 +9,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import hypothesis
 import nbformat
 import pandas as pd
 import pytest
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from mdit_py_plugins.myst_role import myst_role_plugin
 
 from fdp_core.studies import paper
 
@@ -329,3 +335,16 @@ def test_the_built_book_is_whole(book):
         pytest.skip("the book has not been built here: make book")
     assert book.check.problems(html, book.build.contents(ROOT), [str(ROOT)]) == []
     assert len(list(html.rglob("*.html"))) >= len(book.build.contents(ROOT))
+
+
+@hypothesis.given(st.text(st.sampled_from(list("$\\{}^_%#&~<>|`*[]()!'\"- a1\n")), max_size=20))
+@hypothesis.example("$ale $$$")
+@hypothesis.example("$5 or $10")
+@hypothesis.example("a|b `c` <b>d</b> **e** [f](g) {h}`i` {{ j:k }}")
+def test_foreign_text_in_a_table_is_read_as_it_is_written(book, text):
+    """What is read back from Markdown, with the extensions that the book switches on."""
+    markdown = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin).use(myst_role_plugin)
+    page = markdown.render(f"| a | b |\n|:--|:--|\n| x{book.pages._literal(text)}x | y |")
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", page, re.DOTALL)
+    assert [html.unescape(cell) for cell in cells] == [f"x{' '.join(text.split())}x", "y"]
+    assert not book.pages._FIELD.search(book.pages._literal(text))

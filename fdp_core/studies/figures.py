@@ -24,7 +24,8 @@ from fdp_core.datasets import images
 from fdp_core.retrieval.geometry import Geometry
 from fdp_core.retrieval.index import Hit
 
-STYLE = Path(__file__).with_name("book.mplstyle")
+STYLE = Path(__file__).with_name("book.mplstyle")  # text.parse_math is off: queries and names are drawn as written
+pd.set_option("display.html.use_mathjax", False)  # and so they stand in tables
 PALETTE = BLUE, ORANGE, GREEN, RED, SKY, PURPLE, BLACK = (  # Okabe and Ito: safe for colour-blind readers
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000",
 )  # fmt: skip
@@ -46,11 +47,6 @@ def style() -> Iterator[None]:
             interactive = mpl.is_interactive()
     finally:
         mpl.interactive(interactive)
-
-
-def literal(text: str) -> str:
-    """Return a query or an id so that matplotlib draws it as it is written: a dollar sign starts no formula."""
-    return text.replace("$", r"\$")
 
 
 @style()
@@ -88,16 +84,16 @@ def ranked_photographs(
             colour, mark = (GREEN, "✓") if relevant[number] else (RED, "✗")
         if picture is None:
             ax.set(xlim=(0, 1), ylim=(0, 1), facecolor="#eeeeee")
-            ax.text(0.5, 0.5, f"{literal(hit.id)}\n(not shown:\nlicence)", ha="center", va="center", fontsize=7)
+            ax.text(0.5, 0.5, f"{hit.id}\n(not shown:\nlicence)", ha="center", va="center", fontsize=7)
         else:
             ax.imshow(picture)
         ax.grid(False)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set(visible=True, color=colour, linewidth=4 if mark else 1)
         ax.set_title(f"{number + 1}  {mark}  {hit.score:.3f}", color=colour if mark else BLACK)
-    fig.suptitle(literal(f"query: {query!r}"))
+    fig.suptitle(f"query: {query!r}")
     if attribution:
-        fig.supxlabel(literal(attribution), fontsize=7)
+        fig.supxlabel(attribution, fontsize=7)
     return fig
 
 
@@ -168,7 +164,7 @@ def forest(
         ax.plot(value, at, MARKERS[number % len(MARKERS)], color=colour, markersize=5, label=kind)
     if reference is not None:
         ax.axvline(reference, color=GREY, linestyle="--", linewidth=1)
-    ax.set_yticks(range(len(names)), [literal(str(name)) for name in names])
+    ax.set_yticks(range(len(names)), [str(name) for name in names])
     ax.set(xlabel=x, ylim=(len(names) - 0.4, -0.6))
     ax.grid(axis="y", visible=False)
     if hue is not None:

@@ -1,5 +1,7 @@
 """Shared figures: they hold what they should, in a place that is right, and never differ by colour alone."""
 
+import dataclasses
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,6 +9,8 @@ import pandas as pd
 import pytest
 import torch
 from eval_fakes import HandSystem, gallery
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from fdp_core.retrieval import geometry
@@ -42,11 +46,56 @@ def test_ranked_photographs_without_truth_and_without_photographs(tmp_path):
     hits = built(HandSystem(), gallery(tmp_path)).search("w1", k=2)
     fig = figures.ranked_photographs(hits, "costs $5 or $6", show=False)
     assert "✓" not in texts(fig) and "not shown" in texts(fig) and not fig.axes[0].images
-    assert fig._suptitle.get_text() == r"query: 'costs \$5 or \$6'"  # drawn as written, no formula
+    assert fig._suptitle.get_text() == "query: 'costs $5 or $6'"
     with pytest.raises(ValueError, match="2 hits but 1"):
         figures.ranked_photographs(hits, "w1", [True])
     with pytest.raises(ValueError, match="no hits"):
         figures.ranked_photographs([], "w1")
+
+
+FOREIGN = ["$ale $$$", "$5 or $10", r"$\nosuch{$", "a_b^c", "{x:g} %s", "<b>&amp;", "`|`", "$", "100 %", "“é”"]
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_foreign_text_is_drawn_as_it_is_written(tmp_path, table, text):
+    """No dollar sign of a query, a file name or an attribution starts a formula."""
+    hits = built(HandSystem(), gallery(tmp_path)).search("w1", k=1)
+    hits = [dataclasses.replace(hit, id=text) for hit in hits]
+    foreign = table.assign(row=[text, text, "b", "b"], kind=[text, "two", text, "two"])
+    _, placed = geometry.fit_image(Image.new("RGB", (64, 64)), 64)
+    photograph = np.zeros((64, 64, 3), np.uint8)
+    drawn = [
+        figures.ranked_photographs(hits, text, show=False, attribution=text),
+        figures.map_over_photograph(photograph, np.eye(2), placed, title=text, label=text).figure,
+        figures.forest(foreign, "mAP, %", "row", "kind").figure,
+        figures.curves(foreign, "at", "mAP, %", "kind").figure,
+    ]
+    for fig in drawn:
+        found = [entry for entry in fig.findobj(matplotlib.text.Text) if text in entry.get_text()]
+        assert found and not any(entry.get_parse_math() for entry in found)
+        fig.canvas.draw()
+    with figures.style():
+        _, ax = plt.subplots()
+        ax.set(title=text, xlabel=text)
+        ax.annotate(text, (0, 0))
+        ax.figure.text(0, 0, text)
+        ax.figure.canvas.draw()
+    assert not any(entry.get_parse_math() for entry in ax.figure.findobj(matplotlib.text.Text))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.text(st.sampled_from(list("$\\{}^_%#&~<>|`' a1")), min_size=1, max_size=12))
+def test_any_text_can_be_a_title(text):
+    _, placed = geometry.fit_image(Image.new("RGB", (8, 8)), 32)
+    ax = figures.map_over_photograph(np.zeros((8, 8, 3), np.uint8), np.eye(1), placed, title=text)
+    ax.figure.canvas.draw()
+    assert ax.get_title() == text
+    plt.close(ax.figure)
+
+
+def test_tables_show_foreign_text_as_it_is_written():
+    html = pd.DataFrame({"query": FOREIGN})._repr_html_()
+    assert "mathjax_ignore" in html and "<b>" not in html and "$5 or $10" in html
 
 
 @pytest.mark.parametrize("mode", ["letterbox", "centre_crop"])
