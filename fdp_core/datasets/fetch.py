@@ -10,6 +10,7 @@ from typing import Any
 
 import pooch
 
+from fdp_core.config import parse
 from fdp_core.datasets.archives import MAX_FILES, ArchiveError, is_archive, unpack
 from fdp_core.datasets.download import DiskFault, FetchError, download, no_room, set_aside
 from fdp_core.datasets.manifest import DOWNLOADS, UNPACKING, Manifest, manifest, missing
@@ -33,10 +34,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     record: dict[str, Any] = {"trusted": {}, "unpacked": {}, "files": {}}
     if path.is_file():
         try:
-            record.update(json.loads(path.read_text(encoding="utf-8")))
-            if not all(isinstance(part, dict) for part in record.values()):
-                raise TypeError
-        except (TypeError, ValueError, RecursionError):
+            record |= parse(path.read_bytes(), dict[str, dict[str, Any]])
+        except ValueError:
             raise FetchError(f"{path} is damaged; remove it to fetch and check the set anew.") from None
     return record
 

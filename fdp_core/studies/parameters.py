@@ -111,16 +111,16 @@ def check(history: Sequence[str], namespace: dict[str, Any] | None = None, **kin
         BadParameter: see :func:`validate`.
     """
     namespace = sys._getframe(1).f_globals if namespace is None else namespace
-    given: list[tuple[dict[str, Any], dict[str, str]]] = []
+    given = []
     for before, cell in zip(history, history[1:]):
         if cell.lstrip().startswith(_INJECTED):
             assigned = [node for node in ast.parse(cell).body if isinstance(node, ast.Assign)]
             values = {name.id: _literal(node.value) for node in assigned for name in node.targets}
-            given.append((values, declared(before)))
+            given.append(({name: namespace.get(name, value) for name, value in values.items()}, declared(before)))
     with contextlib.suppress(SyntaxError):  # a line for IPython
         known = declared(history[-2])  # the cell before this one, edited by hand
         if not given and all(known.values()):
-            given.append(({name: namespace[name] for name in known}, known))
+            given = [({name: namespace[name] for name in known}, known)]
     for values, known in given:
         for name, text in validate(values, known, kinds).items():
             namespace[name] = text

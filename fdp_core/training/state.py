@@ -18,7 +18,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from fdp_core import checkpoint
-from fdp_core.config import Config, Count, Whole, parse
+from fdp_core.config import Config, Whole, parse
 from fdp_core.distinguish import Clusters
 from fdp_core.files import atomic_write_bytes, atomic_write_text, writing_to
 from fdp_core.model import FDP
@@ -104,38 +104,19 @@ _MAY_CHANGE = {"epochs"}  # an optimiser's path does not depend on where it will
 _Tensors = dict[str, InstanceOf[Tensor]]
 
 
-class _Counters(TypedDict):
-    epoch: Count
-    position: Whole
-    step: Whole
-    log: Whole
-
-
-class _Best(TypedDict):
-    score: float
-    weights: _Tensors | None
-
-
-class _Clusters(TypedDict):
-    centres: InstanceOf[Tensor]
-    overrides: dict[str, int]
-
-
 class _State(TypedDict):
-    """What ``last.pt`` holds."""
-
     config: str
     data: str
     backbone: str
-    counters: _Counters
+    counters: dict[str, Whole]
     sums: dict[str, float]
-    best: _Best
+    best: dict[str, float | _Tensors | None]
     generators: _Tensors
     optimiser: dict[str, Any]
     model: _Tensors
-    clusters: _Clusters | None
+    clusters: dict[str, InstanceOf[Tensor] | dict[str, int]] | None
     words: list[str]
-    threads: NotRequired[Count]
+    threads: NotRequired[Whole]
 
 
 def make_optimiser(model: FDP, config: Config) -> torch.optim.Adam:
@@ -249,7 +230,7 @@ class Run:
         counters = state["counters"]
         self.epoch, self.position, self.step = counters["epoch"], counters["position"], counters["step"]
         self.sums, self.generators = {name: state["sums"][name] for name in self.sums}, state["generators"]
-        self.best_score, self.best_weights = state["best"]["score"], state["best"]["weights"]
+        self.best_score, self.best_weights = float(state["best"]["score"]), state["best"]["weights"]
         torch.set_rng_state(self.generators["cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(self.generators["cuda"], self.device)
@@ -276,8 +257,7 @@ def read_state(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     with _damaged(path):
-        # tensors and plain values: no code runs
-        return parse(torch.load(path, map_location="cpu", weights_only=True), dict[str, Any])
+        return parse(torch.load(path, map_location="cpu", weights_only=True), dict[str, Any])  # no code runs
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NotRequired
 
-import numpy as np
 from typing_extensions import TypedDict
 
 from fdp_core.config import parse
@@ -39,14 +38,10 @@ class _Gallery(TypedDict):
 
 
 def parse_file(path: Path) -> Parsed:
-    """Read a ``gallery.json``; ids are the ``file`` entries, relative to its folder.
-
-    Raises:
-        ParseError: it is no such file; names the place.
-    """
-    place = "the file"
+    """Read a ``gallery.json``; ids are the ``file`` entries, relative to its folder; ``ParseError`` names a place."""
+    content, place = read_json(path), "the file"
     try:
-        content = parse(read_json(path), _Gallery)
+        content = parse(content, _Gallery)
         photos: dict[str, Photo] = {}
         for i, image in enumerate(content["images"]):
             place = f"images[{i}]"
@@ -56,7 +51,10 @@ def parse_file(path: Path) -> Parsed:
             words = []
             for j, word in enumerate(image.get("words", [])):
                 place = f"images[{i}].words[{j}]"
-                words.append(_word(word))
+                ignore = word.get("ignore", False) or not word["text"].strip()
+                words.append(
+                    Word(word["text"], word["polygon"], ignore, word.get("script", "Latin"), word.get("colour") or "")
+                )
             photos[name] = Photo(name, path.parent / name, tuple(words), tuple(image.get("pictures", [])))
         listed: dict[str, tuple[str, ...]] = {}
         groups: dict[str, list[str]] = {}
@@ -68,19 +66,11 @@ def parse_file(path: Path) -> Parsed:
                 raise ValueError(f"text {text!r} is empty or repeated, or files are unknown: {unknown[:3]}")
             listed[text] = relevant
             groups.setdefault(query.get("group") or "", []).append(text)
-    except ParseError:
-        raise
     except ValueError as error:
         raise ParseError(path, None, f"{place}: {error}") from None
     groups.pop("", None)
     ordered = tuple(photos[key] for key in sorted(photos))
     return Parsed(ordered, listed or None, {name: tuple(texts) for name, texts in groups.items()})
-
-
-def _word(word: _Word) -> Word:
-    polygon = np.array(word["polygon"], dtype=np.float32)
-    ignore = word.get("ignore", False) or not word["text"].strip()
-    return Word(word["text"], polygon, ignore, word.get("script", "Latin"), word.get("colour") or "")
 
 
 def parse_mini(root: Path, layout: Layout) -> Parsed:
