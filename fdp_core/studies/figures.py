@@ -5,7 +5,11 @@ A chapter switches the style on with ``plt.style.use(figures.STYLE)``. The funct
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import functools
+import html
+import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +22,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from fdp_core.datasets import images
 from fdp_core.retrieval.geometry import Geometry
@@ -33,6 +37,12 @@ GREY = "#666666"
 MARKERS = "osD^vP*"
 HATCHES = ("", "//", "..", "xx", "\\\\")
 DASHES = ((), (4, 2), (1, 1.5), (4, 1.5, 1, 1.5), (6, 1, 1, 1, 1, 1), (8, 2), (2, 1))  # as seaborn takes them
+_ROW = """<style>
+.fdp-row summary { list-style: none; cursor: zoom-in; }
+.fdp-row [open] summary { cursor: zoom-out; }
+.fdp-row [open] img { width: 480px; max-width: 100%; }
+.fdp-row img { margin: 0; }
+</style>"""
 _THUMBNAIL = 240  # pixels of the long side: keeps executed notebooks small
 
 
@@ -95,6 +105,44 @@ def ranked_photographs(
     if attribution:
         fig.supxlabel(attribution, fontsize=7)
     return fig
+
+
+def thumbnails(hits: Sequence[Hit], nothing: str = "nothing found") -> str:
+    """Return a row of small photographs as HTML, each with its score and the region that answered; a click enlarges it.
+
+    Args:
+        hits: best first.
+        nothing: what to say where there are none, as plain text.
+    """
+    cells = []
+    for hit in hits:
+        name = html.escape(hit.id)
+        try:
+            picture, scale = _small(hit.path)
+        except images.CorruptImage:
+            cells.append(f"<div>{name}<br>is gone or broken</div>")
+            continue
+        if hit.corners is not None:
+            picture = picture.copy()
+            quad = hit.corners * scale
+            quad += 4 * np.sign(quad - quad.mean(0))  # around the word, not over it
+            ring = [tuple(point) for point in quad[[0, 1, 2, 3, 0, 1]].tolist()]
+            for colour, width in ((BLACK, 6), (ORANGE, 4)):  # to be seen on any ground
+                ImageDraw.Draw(picture).line(ring, colour, width, joint="curve")
+        picture.save(jpeg := io.BytesIO(), "JPEG", quality=75)
+        source = base64.b64encode(jpeg.getvalue()).decode()
+        image = f'<img width="150" alt="{name}" title="{name}" src="data:image/jpeg;base64,{source}">'
+        cells.append(f"<details><summary>{image}<br>{hit.score:.2f}</summary>{name}</details>")
+    row = "".join(cells) or html.escape(nothing)
+    return f'{_ROW}<div class="fdp-row" style="display: flex; flex-wrap: wrap; gap: 8px; min-height: 9em">{row}</div>'
+
+
+@functools.lru_cache(1024)  # a search box asks for the same ones at each letter
+def _small(path: Path, side: int = 480) -> tuple[Image.Image, float]:
+    """Return a photograph of at most ``side`` pixels, and by how much it was shrunk."""
+    whole = images.open_image(path)
+    small = _picture(whole, side)
+    return small, small.width / whole.width
 
 
 @style()

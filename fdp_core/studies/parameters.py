@@ -127,6 +127,14 @@ def check(history: Sequence[str], namespace: dict[str, Any] | None = None, **kin
             print(f"{name} = {text!r} (papermill's -r keeps the zeros of a text such as 007: -r {name} 007)")
 
 
+def typed() -> bool:
+    """Tell whether someone sits before this notebook: papermill, nbval and a plain Python run it without a keyboard."""
+    from IPython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    return kernel is not None and bool(kernel.get_parent().get("content", {}).get("allow_stdin"))
+
+
 def _literal(node: ast.expr) -> Any:
     """Return the value of a literal as papermill writes it; ``float('nan')`` and its like are floats."""
     try:
