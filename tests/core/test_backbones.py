@@ -287,3 +287,17 @@ def test_random_rn50_matches_open_clip(rn50):
     torch.testing.assert_close(rn50.zero_shot(features), rn50.clip.encode_image(images), atol=1e-4, rtol=1e-4)
     expected = rn50.clip.encode_text(rn50.tokenize(TEXTS))
     torch.testing.assert_close(rn50.encode_text(TEXTS), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for name in ("gpu", "cuda", "cuda:1", "", None, "CPU", 3):
+        with pytest.raises(ValueError, match="There is no device .*; PyTorch sees no GPU here. Write one of: cpu[.]"):
+            backbones.load("mini", device=name)
+    assert backbones.find_device("cpu") == torch.device("cpu") == backbones.find_device(torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert backbones.find_device("cuda:1") == torch.device("cuda", 1)
+    for name in ("gpu", "cuda:2", "mps"):
+        with pytest.raises(ValueError, match=f"no device '{name}'. Write one of: cpu, cuda, cuda:0, cuda:1[.]"):
+            backbones.find_device(name)

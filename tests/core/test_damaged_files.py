@@ -6,6 +6,7 @@ import json
 import struct
 from pathlib import Path
 
+import odd
 import pytest
 import safetensors.torch
 import tiny
@@ -19,12 +20,6 @@ from fdp_core.model import FDP
 from fdp_core.regions import reader, word_finder
 
 SMALL = Config(image_size=64, localiser_hidden=4, probe_heads=4)
-ODD = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(-3, 3),
-    st.sampled_from(["", "false", "x", [], {}, [[]], {"a": 1}, 1e300, float("nan"), 10**30, "[" * 5000]),
-)
 
 
 @pytest.fixture(scope="module")
@@ -50,26 +45,6 @@ def files(backbone, tmp_path_factory):
         "reader": ((folder / "reader").read_bytes(), "reader", lambda path: reader.load(backbone, path)),
         "finder": ((folder / "finder").read_bytes(), "word_finder", word_finder.load),
     }
-
-
-def places(value, at=()):
-    """Yield the path to each part of a JSON value."""
-    yield at
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, part in parts:
-        yield from places(part, (*at, key))
-
-
-def put(value, at, new, drop):
-    """Return a JSON value with one part changed or left out."""
-    if not at:
-        return new
-    value = value.copy()
-    if drop and len(at) == 1:
-        value.pop(at[0])
-    else:
-        value[at[0]] = put(value[at[0]], at[1:], new, drop)
-    return value
 
 
 def refused(read, path, spoilt):
@@ -114,8 +89,7 @@ def test_spoilt_facts(files, tmp_path, kind, data):
     size = struct.unpack("<Q", whole[:8])[0]
     facts = json.loads(json.loads(whole[8 : 8 + size])["__metadata__"][entry])
     inner = json.loads(facts["header"]) if kind == "checkpoint" and data.draw(st.booleans()) else facts
-    at = data.draw(st.sampled_from(list(places(inner))))
-    new = put(inner, at, data.draw(ODD), data.draw(st.booleans()))
+    new = data.draw(odd.spoilt(inner))
     if inner is not facts:
         text = json.dumps(new)
         new = facts | {"header": text, "hash": checkpoint._hash(text, tensors)}
@@ -138,7 +112,7 @@ def test_spoilt_tensors(files, tmp_path, kind, data):
     name = data.draw(st.sampled_from(sorted(tensors)))
     change = data.draw(st.sampled_from(["drop", "rename", "flat", "none", "other", "huge", "bytes"]))
     value = tensors.pop(name)
-    odd = {
+    other = {
         "rename": value,
         "flat": value.reshape(-1).contiguous(),
         "none": value[:0].clone() if value.ndim else torch.zeros(0),
@@ -147,7 +121,7 @@ def test_spoilt_tensors(files, tmp_path, kind, data):
         "bytes": torch.frombuffer(bytearray(b"\x78\x9c\x03\x00spoilt"), dtype=torch.uint8),
     }
     if change != "drop":
-        tensors[name + "x" if change == "rename" else name] = odd[change]
+        tensors[name + "x" if change == "rename" else name] = other[change]
     if kind == "checkpoint":
         told = json.loads(facts)
         facts = json.dumps(told | {"hash": checkpoint._hash(told["header"], tensors)})

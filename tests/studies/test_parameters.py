@@ -106,6 +106,12 @@ def test_a_number_out_of_range_is_refused_injected_and_by_hand(cell, told):
         parameters.check(["", declared, "parameters.check(In)"], variables, **kinds)
 
 
+def test_a_dict_that_papermill_injects_is_no_number():
+    """``float('nan')`` inside it is no literal; the notebook's own value counts."""
+    cells = ["", "switches: dict = {}", "# Parameters\nswitches = {'lr_new': float('nan')}", "parameters.check(In)"]
+    parameters.check(cells, {"switches": {"lr_new": float("nan")}})
+
+
 def test_history_of_papermill_is_checked():
     good = "# Parameters\nseed = 4\nrate = 1e-2\n"
     parameters.check(["", CELL, good, "from fdp_core.studies import parameters"])
