@@ -22,6 +22,7 @@ from fdp_core.datasets.types import DatasetMissing, Gallery, Parsed, ParseError,
 
 TABLE = "words.csv"  # which words stand on which photograph, as people write it in a spreadsheet
 _MARKS = str.maketrans("‘’‚‛ʼ´`′“”„‟″«»", "'" * 8 + '"' * 7) | {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}
+_MARKS |= dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))  # of no width
 _AROUND = "\"'.,;:!?…·、。()[]{}<>¡¿"  # a word; not the signs of $5, 50%, #1 or C++
 SEPARATORS = (",", ";", "\t")  # Excel writes ; where the comma is for decimals
 
@@ -239,9 +240,9 @@ def load_benchmark(
     written, rows = read_table(table, ids), {}
     forms: dict[str, set[str]] = {}
     for identity, words in written.items():
-        rows[identity] = {fold_words(word) for word in words}
-        for word in words:
+        for word in filter(fold_words, words):
             forms.setdefault(fold_words(word), set()).add(normalise(word, WORD_PROTOCOL))
+        rows[identity] = {*map(fold_words, words)} - {""}
     if alike := [" = ".join(map(repr, sorted(found))) for _, found in sorted(forms.items()) if len(found) > 1]:
         more = f" and {len(alike) - 5} more" if len(alike) > 5 else ""
         told = f"{'; '.join(alike[:5])}{more} differ only in punctuation, quotes or width: each is one query"

@@ -169,8 +169,8 @@ def train(
         config: switches of the training; by default the model's own.
         out_dir: folder for ``last.pt`` (resumes), ``best.safetensors`` (the model) and
             ``history.jsonl``.
-        resume: go on from ``last.pt`` if it is there; the result is that of an unbroken run. False
-            starts anew.
+        resume: go on from ``last.pt`` if it is there; the result is that of an unbroken run on as many threads of
+            PyTorch (a warning tells of another number). False starts anew.
         progress: show a progress bar.
         callback: called with each record of the history.
         stores: cached trunk features, one for each gallery; computed if ``None``.

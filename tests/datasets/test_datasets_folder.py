@@ -117,6 +117,12 @@ def test_whatever_stands_around_a_word_it_is_one_query(word, before, after):
     assert folded == fold_words(word) == fold_words(folded)
 
 
+def test_what_has_no_width_is_no_letter(folder):
+    table(folder, "file,words\na.jpg,ex\u00adit\u200b \u200b\nb.jpg,exit \ufeff\u2060\n")
+    with pytest.warns(UserWarning, match="each is one query"):
+        assert answers(folder) == {"exit": {"a.jpg", "b.jpg"}}
+
+
 def test_case_alone_needs_no_warning(folder):
     table(folder, "file,words\na.jpg,EXIT\nb.jpg,exit\n")
     with warnings.catch_warnings():
