@@ -18,10 +18,9 @@ Prompts, Target, Balance = Literal["two", "one", "none"], Literal["temperature",
 SHIFTS: tuple[str, ...] = get_args(Shift)
 Whole = Annotated[int, Field(ge=0, description="a whole number, 0 or more")]
 Count = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
-Size = Annotated[
-    int, Field(ge=32, multiple_of=32, description="a whole number, a positive multiple of 32 (the stride)")
-]
+Size = Annotated[int, Field(ge=32, multiple_of=32, description="a positive multiple of 32 (the stride)")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number, 0 or more and below 2^32")]
+Real = Annotated[float, Field(allow_inf_nan=False, description="a finite number")]
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a finite number, 0 or more")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a positive, finite number")]
 Share = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]

@@ -114,10 +114,9 @@ def fetch(
 ) -> Path:
     """Make a set complete: whatever lies there already is left alone.
 
-    Archives go to ``downloads/`` in the set's folder (put them there yourself where a site wants a form
-    filled in) and are checked against the manifest's hash. Where none is known, the hash of the first
-    download is noted in ``downloads/record.json`` and checked ever after. Weights come to lie where the
-    library that reads them looks.
+    Archives go to ``downloads/`` in the set's folder (put them there yourself where a site wants a form filled in) and
+    are checked against the manifest's hash. Where none is known, the hash of the first download is noted in
+    ``downloads/record.json`` and checked ever after. Weights come to lie where the library that reads them looks.
 
     Args:
         name: name or alias of the set.

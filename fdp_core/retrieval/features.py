@@ -260,9 +260,8 @@ def stream_features(
             :class:`fdp_core.retrieval.fast_trunk.FastTrunk`, faster on a CPU, with other last digits.
 
     Yields:
-        One :class:`Chunk` a batch; photographs that cannot be read stand in its ``errors`` instead of its
-        ``rows``. Features are rounded to float16 as in the cache, so that a number does not depend on whether
-        there is one.
+        One :class:`Chunk` a batch; photographs that cannot be read stand in its ``errors`` instead of its ``rows``.
+        Features are rounded to float16 as in the cache, so that a number does not depend on whether there is one.
     """
     rows = list(range(len(photos))) if rows is None else list(rows)
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]

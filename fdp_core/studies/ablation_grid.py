@@ -186,11 +186,7 @@ def records_file() -> Path:
 
 
 def load(path: Path | None = None) -> list[dict[str, Any]]:
-    """Read the grid's records; an empty list where there are none yet.
-
-    Raises:
-        fdp_core.evaluation.results.BadRecord: a line lacks what tells a run from others.
-    """
+    """Read the grid's records; an empty list where there are none yet, ``BadRecord`` where a line lacks a field."""
     path = path or records_file()
     records = read_log(path) if path.is_file() else []
     for number, record in enumerate(records, start=1):

@@ -38,6 +38,7 @@ MARKERS = "osD^vP*"
 HATCHES = ("", "//", "..", "xx", "\\\\")
 DASHES = ((), (4, 2), (1, 1.5), (4, 1.5, 1, 1.5), (6, 1, 1, 1, 1, 1), (8, 2), (2, 1))  # as seaborn takes them
 _ROW = """<style>
+.fdp-row { display: flex; flex-wrap: wrap; gap: 8px; min-height: 9em; }
 .fdp-row summary { list-style: none; cursor: zoom-in; }
 .fdp-row [open] summary { cursor: zoom-out; }
 .fdp-row [open] img { width: 480px; max-width: 100%; }
@@ -134,7 +135,7 @@ def thumbnails(hits: Sequence[Hit], nothing: str = "nothing found") -> str:
         image = f'<img width="150" alt="{name}" title="{name}" src="data:image/jpeg;base64,{source}">'
         cells.append(f"<details><summary>{image}<br>{hit.score:.2f}</summary>{name}</details>")
     row = "".join(cells) or html.escape(nothing)
-    return f'{_ROW}<div class="fdp-row" style="display: flex; flex-wrap: wrap; gap: 8px; min-height: 9em">{row}</div>'
+    return f'{_ROW}<div class="fdp-row tex2jax_ignore mathjax_ignore">{row}</div>'  # names are no formulas
 
 
 @functools.lru_cache(1024)  # a search box asks for the same ones at each letter

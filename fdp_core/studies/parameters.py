@@ -14,10 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fdp_core import config
-from fdp_core.config import Count, Number, Size, Whole, nearest
 
-__all__ = ["BadParameter", "Count", "Size", "check", "declared", "validate"]
-
+Count, Real, Size = config.Count, config.Real, config.Size
 _INJECTED = "# Parameters"  # first line of the cell that papermill inserts
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -79,7 +77,7 @@ def validate(values: dict[str, Any], known: dict[str, str], kinds: dict[str, Any
     for name, value in values.items():
         if name not in known:
             raise BadParameter(
-                f"Unknown parameter {name!r}.{nearest(name, known)} This notebook has: {', '.join(known)}."
+                f"Unknown parameter {name!r}.{config.nearest(name, known)} This notebook has: {', '.join(known)}."
             )
         allowed = _allowed(known[name])
         # bool is an int to Python, but `-p epochs true` is a mistake
@@ -91,7 +89,7 @@ def validate(values: dict[str, Any], known: dict[str, str], kinds: dict[str, Any
             hint = f" papermill's -r passes a text as it is: -r {name} {value}" if str in allowed else ""
             raise BadParameter(f"Parameter {name!r} is {value!r}; expected {known[name]}.{hint}")
         if allowed is not None and isinstance(value, (int, float)) and not isinstance(value, bool):
-            kind = (kinds or {}).get(name, Number if float in allowed else Whole)
+            kind = (kinds or {}).get(name, config.Number if float in allowed else config.Whole)
             try:
                 config.check(f"Parameter {name!r}", value, kind)
             except ValueError as error:
@@ -105,7 +103,7 @@ def check(history: Sequence[str], namespace: dict[str, Any] | None = None, **kin
     Args:
         history: the notebook's list of executed cells: pass ``In``.
         namespace: the notebook's variables; None takes the caller's.
-        kinds: ``name=parameters.Count`` for a number from 1 on, ``Size`` for a multiple of 32; others are 0 or more.
+        kinds: ``name=parameters.Count`` for 1 or more, ``Size`` for a multiple of 32, ``Real`` for any; else 0 or more.
 
     Raises:
         BadParameter: see :func:`validate`.

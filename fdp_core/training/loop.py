@@ -43,8 +43,7 @@ def loss_terms(
     """Compute the named losses of one batch.
 
     Args:
-        model: the FDP model; ``encode_features`` and ``encode_queries`` are the same calls that retrieval
-            uses.
+        model: the FDP model; ``encode_features`` and ``encode_queries`` are the same calls that retrieval uses.
         data: the training set.
         batch: B pairs (image, word).
         distractors: the neighbour lists.
@@ -167,8 +166,7 @@ def train(
         model: the FDP model; with two prompts its clusters must be fitted.
         galleries: one training gallery, or several.
         config: switches of the training; by default the model's own.
-        out_dir: folder for ``last.pt`` (resumes), ``best.safetensors`` (the model) and
-            ``history.jsonl``.
+        out_dir: folder for ``last.pt`` (resumes), ``best.safetensors`` (the model) and ``history.jsonl``.
         resume: go on from ``last.pt`` if it is there; the result is that of an unbroken run on as many threads of
             PyTorch (a warning tells of another number). False starts anew.
         progress: show a progress bar.

@@ -54,10 +54,9 @@ def _whole(lines: list[str]) -> list[dict[str, Any]]:
 class History(list[dict[str, Any]]):
     """Records of steps and epochs, kept in memory and, with a path, in a JSON lines file.
 
-    A step's record holds ``kind`` "step", ``epoch`` and ``step`` (from 1), the loss terms and their
-    ``total``. An epoch's holds ``kind`` "epoch", the means of the terms, the learning rates,
-    ``validation_map`` (0-1, or None without a validation split), ``best`` (is it the best so far?) and
-    ``seconds``.
+    A step's record holds ``kind`` "step", ``epoch`` and ``step`` (from 1), the loss terms and their ``total``. An
+    epoch's holds ``kind`` "epoch", the means of the terms, the learning rates, ``validation_map`` (0-1, or None without
+    a validation split), ``best`` (is it the best so far?) and ``seconds``.
 
     Args:
         path: the file; ``None`` keeps the log in memory only.

@@ -17,7 +17,7 @@ from fdp_core.retrieval.fast_trunk import FastTrunk
     "wrong, told",
     [
         ({"limit": 0}, "limit is 0; expected a whole number, 1 or more"),
-        ({"height": 30}, "height is 30; expected a whole number, a positive multiple of 32"),
+        ({"height": 30}, "height is 30; expected a positive multiple of 32"),
         ({"sizes": (960, 600)}, r"sizes\[1\] is 600"),
         ({"sizes": ()}, r"sizes is \(\); expected the longer side of one frame or more"),
         ({"sizes": ("960",)}, "sizes is .*; expected the longer side"),
