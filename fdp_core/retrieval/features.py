@@ -90,15 +90,15 @@ class FileRows:
         Raises:
             NoSpace: it does not, or the folder cannot be made.
         """
-        needs = f"The feature cache needs {count * self.size / 1e9:.2f} GB in {self.folder.parent}"
+        needs = f"The feature cache needs {count * self.size / 1e6:,.1f} MB in {self.folder.parent}"
         advice = "Set FDP_CACHE to a folder on another disk, or give another cache_dir; None does without."
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.folder.parent).free
         except OSError as error:
-            raise NoSpace(f"{needs}, and it could not be made there: {error}. {advice}") from error
+            raise NoSpace(f"{needs}, and it cannot be made there: {error.strerror}. {advice}") from error
         if free < count * self.size:
-            raise NoSpace(f"{needs}, {free / 1e9:.2f} GB are free. {advice}")
+            raise NoSpace(f"{needs}, {free / 1e6:,.1f} MB are free. {advice}")
 
     def save(self, row: int, features: np.ndarray, placed: Geometry) -> None:
         """Write a row [C, G, G] and its geometry; :class:`NoSpace` where the disk does not take it."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fdp_core.backbones import STRIDE, Backbone
 from fdp_core.checkpoint import model_hash
+from fdp_core.config import Count, Size, check
 from fdp_core.datasets.types import Gallery
 from fdp_core.model import FDP
 from fdp_core.retrieval.features import (
@@ -70,6 +71,8 @@ class TrunkSystem:
         progress: bool = True,
         precision: str | None = None,
     ):
+        check("image_size", image_size, Size)
+        check("batch_size", batch_size, Count)
         self.name, self.backbone, self.head, self.text = name, backbone, head, text
         self.image_size, self.fit, self.cache_dir = image_size, fit, cache_dir
         self.batch_size, self.progress, self.speed, self.precision = batch_size, progress, None, precision

@@ -116,9 +116,9 @@ def check(history: Sequence[str], namespace: dict[str, Any] | None = None, **kin
             values = {name.id: _literal(node.value) for node in assigned for name in node.targets}
             given.append(({name: namespace.get(name, value) for name, value in values.items()}, declared(before)))
     with contextlib.suppress(SyntaxError):  # a line for IPython
-        known = declared(history[-2])  # the cell before this one, edited by hand
+        known = declared("".join(history[-2:-1]))  # the cell before this one, edited by hand; nbval keeps none
         if not given and all(known.values()):
-            given = [({name: namespace[name] for name in known}, known)]
+            given = [({name: namespace[name] for name in known.keys() & namespace.keys()}, known)]
     for values, known in given:
         for name, text in validate(values, known, kinds).items():
             namespace[name] = text

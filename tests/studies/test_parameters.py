@@ -80,6 +80,8 @@ def test_a_number_given_for_a_text_becomes_the_text(capsys, name, value, text):
 def test_history_without_papermill_passes():
     parameters.check(["", CELL, "datset = 'svt'", "import os"])
     parameters.check(["", CELL, "%matplotlib inline", "import os"])
+    for kept in ([], [""], ["", "parameters.check(In)"]):  # nbval keeps no history
+        parameters.check(kept)
 
 
 @pytest.mark.parametrize(
