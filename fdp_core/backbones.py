@@ -181,12 +181,6 @@ class Backbone(nn.Module):
             )
         return run_text_tower(self.clip, x, eot)
 
-    def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Encode token ids [N, context_length] as CLIP does, cut to the longest: float [N, D]."""
-        eot = tokens.argmax(dim=-1)
-        length = int(eot.max()) + 1 if len(eot) else 1
-        return self.encode_embedded(self.token_embedding(tokens[:, :length]), eot)
-
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Encode bare texts: float [N, D], un-normalised, each distinct text once."""
@@ -195,7 +189,8 @@ class Backbone(nn.Module):
         if not unique:
             return torch.zeros(0, self.embed_dim, device=self.device)
         tokens = self.tokenize(unique)
-        encoded = torch.cat([self.encode_tokens(part) for part in tokens.split(_CHUNK)])
+        parts = [self.encode_embedded(self.token_embedding(p), p.argmax(dim=-1)) for p in tokens.split(_CHUNK)]
+        encoded = torch.cat(parts)
         row = {text: i for i, text in enumerate(unique)}
         return encoded[torch.tensor([row[text] for text in texts], device=self.device)]
 

@@ -81,13 +81,16 @@ class FDP(nn.Module):
         """Return dense features in the joint space, float [B, D, G, G], of trunk features [B, C, G, G]."""
         return self.localiser.dense(self._features(features))
 
-    def encode_features(self, features: Tensor, local_logits: Tensor | None = None) -> dict[str, Tensor]:
+    def encode_features(
+        self, features: Tensor, local_logits: Tensor | None = None, shift: focus.AttentionShift | None = None
+    ) -> dict[str, Tensor]:
         """Run Focus on trunk features.
 
         Args:
             features: F, float or half [B, C, G, G]; any G (the trained positions are resized to it).
             local_logits: a text map [B, G, G] (logits) to use in place of the localiser's: another
                 detector's, or a noisy one.
+            shift: in place of the model's own.
 
         Returns:
             ``image`` v / |v| [B, D]; ``local_logits`` S [B, G, G]; ``shift`` M [B, L] (absent when off); ``attention``
@@ -100,11 +103,12 @@ class FDP(nn.Module):
         positions = attention.resize_positions(self.positions, features.shape[-1], self.config.position_resize)
         x = attention.tokens(features, positions)
         out = {"local_logits": logits}
-        shift, bias = self.shift(logits), None
-        if shift is not None:
-            out["shift"] = shift
-            bias = focus.over_heads(shift, self.backbone.heads, self.config.shift_heads)
-        out["pooled"], out["attention"] = attention.attention_pool(x, self.backbone.pool, bias, self.shift.own)
+        shift = self.shift if shift is None else shift
+        moved, bias = shift(logits), None
+        if moved is not None:
+            out["shift"] = moved
+            bias = focus.over_heads(moved, self.backbone.heads, self.config.shift_heads)
+        out["pooled"], out["attention"] = attention.attention_pool(x, self.backbone.pool, bias, shift.own)
         image = out["pooled"]
         if self.probe is not None:
             out["probed"] = self.probe(out["pooled"], x)

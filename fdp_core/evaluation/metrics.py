@@ -1,7 +1,10 @@
 """Retrieval metrics: numbers in, float out; nothing here knows a model, an image or a file.
 
-All treat equal scores as one group, so that the order of the files in a gallery never changes a number. Scores may have
-any real type: bool, integers, floats, lists, tensors. All are compared as float64.
+Everywhere ``relevant`` is bool [Q, N], True where photograph n answers query q, and ``scores`` are real and finite, [Q,
+N], larger is better. All treat equal scores as one group, so that the order of the files in a gallery never changes a
+number. Scores may have any real type: bool, integers, floats, lists, tensors. All are compared as float64. A
+``TypeError`` says that they are no real numbers; a ``ValueError`` that shapes differ, that a score is not finite, or
+that a query has no relevant photograph.
 """
 
 from __future__ import annotations
@@ -47,19 +50,9 @@ def _checked(relevant: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.nda
 
 
 def average_precisions(relevant: ArrayLike, scores: ArrayLike) -> np.ndarray:
-    """Compute the non-interpolated average precision of every query, equal scores grouped.
+    """Compute the non-interpolated average precision of every query, equal scores grouped: float64 [Q] in (0, 1].
 
-    Args:
-        relevant: [Q, N] bool, True where photograph n answers query q.
-        scores: [Q, N] real, finite; larger is better. Any strictly increasing map leaves the result
-            unchanged.
-
-    Returns:
-        [Q] float64 in (0, 1].
-
-    Raises:
-        TypeError: the scores are no real numbers.
-        ValueError: shapes differ, a score is not finite, or a query has no relevant photograph.
+    Any strictly increasing map of the scores leaves the result unchanged.
 
     Source: benchmarks' common protocol (sklearn.metrics.average_precision_score); defects E3, E7.
     """
@@ -83,27 +76,12 @@ def average_precisions(relevant: ArrayLike, scores: ArrayLike) -> np.ndarray:
 
 
 def average_precision(relevant: ArrayLike, scores: ArrayLike) -> float:
-    """Compute the average precision of one query; [1, 0, 1, 0, 0] in ranked order gives 0.8333.
-
-    Args:
-        relevant: [N] bool.
-        scores: [N] real, finite; larger is better.
-
-    Returns:
-        A float in (0, 1].
-    """
+    """Compute the average precision of one query, [N] both; [1, 0, 1, 0, 0] in ranked order gives 0.8333."""
     return float(average_precisions(np.asarray(relevant)[None], _real(scores)[None])[0])
 
 
 def mean_average_precision(relevant: ArrayLike, scores: ArrayLike) -> float:
-    """Compute the unweighted mean over the queries of the average precision.
-
-    Args:
-        relevant: [Q, N] bool.
-        scores: [Q, N] real, finite; larger is better.
-
-    Returns:
-        A float in (0, 1].
+    """Compute the unweighted mean over the queries of the average precision: a float in (0, 1].
 
     Source: FDP section 4 (mAP).
     """
@@ -111,21 +89,15 @@ def mean_average_precision(relevant: ArrayLike, scores: ArrayLike) -> float:
 
 
 def hits_at(relevant: ArrayLike, scores: ArrayLike, k: int) -> np.ndarray:
-    """Count the relevant photographs among the first k; a group of equal scores that k cuts counts in
-    proportion.
+    """Count the relevant photographs among the first k; a group of equal scores that k cuts counts in proportion.
 
     The proportion is the expected count when the members of that group stand in random order.
 
     Args:
-        relevant: [Q, N] bool.
-        scores: [Q, N] real, finite; larger is better.
         k: length of the shown list, at least 1; may exceed N.
 
     Returns:
         [Q] float64 in [0, k].
-
-    Raises:
-        ValueError: k is not positive, or the matrices are not as :func:`average_precisions` wants them.
     """
     if k < 1:
         raise ValueError(f"k is {k}; expected 1 or more.")
@@ -149,16 +121,11 @@ def above_rate(scores: ArrayLike, first: ArrayLike, second: ArrayLike) -> np.nda
     """Compute for each query how often a photograph of one kind ranks above one of another, over all such pairs.
 
     Args:
-        scores: [Q, N] real, finite.
-        first: [Q, N] bool, the one kind.
-        second: [Q, N] bool, the other kind.
+        first: [Q, N] bool, the one kind; ``second`` the other.
 
     Returns:
         float64 [Q] in 0..1, equal scores by half, NaN for a query without a pair; 0.5 by chance: the area under the
         ROC curve over these photographs alone.
-
-    Raises:
-        ValueError: the shapes differ.
     """
     scores, first, second = _real(scores), np.asarray(first, bool), np.asarray(second, bool)
     if not scores.shape == first.shape == second.shape:
@@ -168,45 +135,23 @@ def above_rate(scores: ArrayLike, first: ArrayLike, second: ArrayLike) -> np.nda
 
 
 def recall_at(relevant: ArrayLike, scores: ArrayLike, k: int) -> float:
-    """Compute recall@k: the share of a query's relevant photographs among the first k, mean over the queries.
-
-    Args and Raises as in :func:`hits_at`.
-
-    Returns:
-        A float in [0, 1].
-
-    Source: defect E7.
-    """
+    """Compute recall@k: the share of a query's relevant photographs among the first k, mean over the queries (E7)."""
     return float((hits_at(relevant, scores, k) / np.asarray(relevant).astype(bool).sum(axis=1)).mean())
 
 
 def precision_at(relevant: ArrayLike, scores: ArrayLike, k: int) -> float:
-    """Compute P@k: relevant photographs among the first k, divided by k, mean over the queries.
+    """Compute P@k: relevant photographs among the first k, divided by k, mean over the queries (E7).
 
     The divisor is k even where a query has fewer relevant photographs, so 1 may be out of reach.
-
-    Args and Raises as in :func:`hits_at`.
-
-    Returns:
-        A float in [0, 1].
-
-    Source: defect E7.
     """
     return float((hits_at(relevant, scores, k) / k).mean())
 
 
 def group_means(values: ArrayLike, groups: dict[str, ArrayLike]) -> dict[str, dict[str, float]]:
-    """Average a per-query value inside named groups of queries.
-
-    Args:
-        values: [Q] real, for example average precisions.
-        groups: name -> [Q] bool. Groups may overlap; an empty one is left out.
+    """Average a per-query value [Q] inside named groups of queries, [Q] bool each; an empty one is left out.
 
     Returns:
         name -> {"mean": float, "queries": int}.
-
-    Raises:
-        ValueError: a group does not have one entry a query.
     """
     values, result = _real(values, "values"), {}
     for name, member in groups.items():
@@ -244,15 +189,7 @@ def resampled(count: int, rounds: int = 2000, seed: Seed = 0) -> Iterator[np.nda
 
 
 def central(drawn: ArrayLike, level: float = 0.95) -> np.ndarray:
-    """Return the ends of the middle share of what was drawn, along the first axis; NaN are left out.
-
-    Args:
-        drawn: real [rounds] or [rounds, K].
-        level: the share, between 0 and 1.
-
-    Returns:
-        float64 [2] or [2, K]: the lower and the upper end.
-    """
+    """Return the ends of the middle share of what was drawn, [rounds] or [rounds, K], NaN left out: [2] or [2, K]."""
     return np.nanquantile(_real(drawn, "drawn values"), [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
@@ -264,8 +201,6 @@ def bootstrap_interval(
     Args:
         values: [Q] real, for example average precisions.
         level: share of the drawn means inside the interval, between 0 and 1.
-        rounds: number of draws.
-        seed: of the draws.
 
     Returns:
         (low, high).

@@ -74,14 +74,6 @@ def grow(quad: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return moved
 
 
-def grow_by(quad: np.ndarray, out: float) -> np.ndarray:
-    """Move all sides of a rectangle (corners [4, 2]) outwards by ``out`` pixels; a point becomes a square."""
-    x, y = quad[1] - quad[0], quad[3] - quad[0]
-    x = x / np.linalg.norm(x) if np.linalg.norm(x) > 1e-3 else np.array([1.0, 0.0])
-    y = y / np.linalg.norm(y) if np.linalg.norm(y) > 1e-3 else np.array([-x[1], x[0]])
-    return (quad + out * np.stack([-x - y, x - y, x + y, y - x])).astype(np.float32)
-
-
 def cut(image: np.ndarray, quad: np.ndarray, height: int, width: int) -> np.ndarray:
     """Cut a quadrilateral out of an image and make it a rectangle.
 

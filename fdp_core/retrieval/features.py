@@ -51,15 +51,10 @@ class _Facts(TypedDict):
 class FileRows:
     """Features [N, C, G, G] float16 in one file a photograph; a row is read when it is asked for.
 
-    A file is named by its photograph's content in a folder named by the trunk, so galleries share what they have in
-    common and no changed input can be served. It holds one line of JSON (the geometry, a checksum) and the row. It is
-    written whole or not at all, so that nothing is lost or half there when a run is killed.
-
-    Args:
-        root: folder of all trunks' caches.
-        trunk: what the features depend on beside the photograph.
-        cell: C, G and G of a row.
-        contents: N hashes of the photographs' files.
+    A file is named by its photograph's content (``contents``: N hashes) in a folder under ``root`` named by the trunk,
+    so galleries share what they have in common and no changed input can be served. It holds one line of JSON (the
+    geometry, a checksum) and the row, a ``cell`` [C, G, G]. It is written whole or not at all, so that nothing is lost
+    or half there when a run is killed.
     """
 
     dtype, ndim = np.dtype(np.float16), 4
@@ -85,11 +80,7 @@ class FileRows:
             return None
 
     def reserve(self, count: int) -> None:
-        """Make sure that the disk holds so many more rows: better now than hours into the run.
-
-        Raises:
-            NoSpace: it does not, or the folder cannot be made.
-        """
+        """Make sure that the disk holds so many more rows, or raise :class:`NoSpace`: better now than hours later."""
         needs = f"The feature cache needs {count * self.size / 1e6:,.1f} MB in {self.folder.parent}"
         advice = "Set FDP_CACHE to a folder on another disk, or give another cache_dir; None does without."
         try:
@@ -159,15 +150,7 @@ class FeatureStore:
         return len(self.ids)
 
     def batch(self, rows: np.ndarray, device: str | torch.device = "cpu") -> torch.Tensor:
-        """Read rows as a tensor.
-
-        Args:
-            rows: [B] integers (or a slice).
-            device: where the tensor goes.
-
-        Returns:
-            [B, C, G, G] float32.
-        """
+        """Read rows, [B] integers or a slice, as a tensor on a device: float32 [B, C, G, G]."""
         return torch.from_numpy(np.array(self.array[rows])).to(device).float()
 
     def encode(self, head: Head, batch_size: int = 8, device: str | torch.device = "cpu", name: str = "") -> np.ndarray:
@@ -186,8 +169,7 @@ def encode_batches(
     Args:
         batches: (rows [B], features [B, C, G, G]).
         head: (features, rows) -> [B, ...].
-        count: N photographs in all.
-        name: of their gallery, for the error.
+        count: N photographs in all, of the gallery ``name``.
 
     Returns:
         float32 [N, ...]; NaN where a photograph could not be read.
@@ -249,12 +231,11 @@ def stream_features(
     """Compute trunk features batch after batch without keeping them; the next batch is decoded meanwhile.
 
     Args:
-        backbone: a :class:`fdp_core.backbones.Backbone`.
-        photos: the photographs.
+        backbone: its trunk is run on ``photos``.
         image_size: side S of the square input, pixels.
         fit: how a photograph becomes a square, as in :func:`fdp_core.retrieval.geometry.fit_image`.
         batch_size: photographs at once.
-        rows: only these rows; None for all.
+        rows: only these photographs; None for all.
         progress: show a progress bar.
         precision: None: as the backbone computes; "float32" or "bfloat16": of the
             :class:`fdp_core.retrieval.fast_trunk.FastTrunk`, faster on a CPU, with other last digits.
@@ -327,14 +308,9 @@ def trunk_features(
     at the end, and tried again by the next call.
 
     Args:
-        backbone: its ``weights_hash`` names the trunk.
-        gallery: the photographs.
         cache_dir: folder of the cache; None keeps the features in memory.
         precision: as in :func:`stream_features`, as are the others; the cache does not tell rows by "float32" from
             others, which agree with them up to the rounding to half precision.
-
-    Returns:
-        A :class:`FeatureStore`; its array reads from the files where there is a cache.
 
     Raises:
         NoSpace: the disk cannot hold the cache.

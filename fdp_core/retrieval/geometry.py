@@ -56,14 +56,9 @@ class Geometry:
 
 
 def plan_fit(width: int, height: int, size: int, mode: str = "letterbox") -> Geometry:
-    """Plan how a photograph becomes a square canvas.
+    """Plan how a photograph of ``width`` x ``height`` pixels becomes a square canvas of side ``size``.
 
-    Args:
-        width: image width, pixels.
-        height: image height, pixels.
-        size: side of the canvas, pixels.
-        mode: "letterbox" (whole photograph, padded), "centre_crop" (shorter side fills, ends cut) or
-            "squash".
+    The mode is "letterbox" (whole photograph, padded), "centre_crop" (shorter side fills, ends cut) or "squash".
 
     Raises:
         ValueError: the mode is unknown or a side is not positive.
@@ -90,16 +85,10 @@ def plan_fit(width: int, height: int, size: int, mode: str = "letterbox") -> Geo
 def fit_image(
     image: Image.Image, size: int, mode: str = "letterbox", fill: tuple[int, int, int] = FILL
 ) -> tuple[np.ndarray, Geometry]:
-    """Resize a photograph (bicubic) onto the square canvas.
-
-    Args:
-        image: RGB photograph.
-        size: side of the canvas, pixels.
-        mode: see :func:`plan_fit`.
-        fill: RGB colour of the letterbox's bars.
+    """Resize an RGB photograph (bicubic) onto the square canvas, as :func:`plan_fit` plans it.
 
     Returns:
-        The canvas, uint8 ``[size, size, 3]``, and the transform that was applied.
+        The canvas, uint8 ``[size, size, 3]``, letterbox bars in the colour ``fill``, and the transform.
     """
     geometry = plan_fit(image.width, image.height, size, mode)
     new_w = round(geometry.scale * image.width)
@@ -115,15 +104,10 @@ def fit_array(image: np.ndarray, size: int, mode: str = "letterbox") -> tuple[np
     return fit_image(Image.fromarray(image), size, mode)
 
 
-def visible_words(words: Iterable[Word], geometry: Geometry, min_share: float = 0.8) -> tuple[Word, ...]:
-    """Drop words that the canvas cuts off; a word of which only a part is left stays, marked ``ignore``.
+def visible_words(words: Iterable[Word], geometry: Geometry) -> tuple[Word, ...]:
+    """Drop words that the canvas cuts off; one with less than 0.8 of its area left stays, marked ``ignore`` (D1).
 
-    Args:
-        words: annotated words, polygons in image pixels.
-        geometry: the photograph's transform.
-        min_share: smallest share of a word's area, 0-1, that must lie on the canvas.
-
-    Source: defect D1.
+    The words' polygons are in image pixels, ``geometry`` is their photograph's transform.
     """
     canvas = shapely.box(0, 0, geometry.size, geometry.size)
     kept = []
@@ -134,17 +118,14 @@ def visible_words(words: Iterable[Word], geometry: Geometry, min_share: float = 
             continue
         share = polygon.intersection(canvas).area / polygon.area
         if share > 0:
-            kept.append(word if share >= min_share else replace(word, ignore=True))
+            kept.append(word if share >= 0.8 else replace(word, ignore=True))
     return tuple(kept)
 
 
 def shrink_polygon(points: np.ndarray, ratio: float = 0.4, whole_pixels: bool = False) -> BaseGeometry:
-    """Shrink a polygon by the Vatti offset A(1 - r^2) / P.
+    """Shrink a polygon, ``[P, 2]`` pixels, by the Vatti offset A(1 - r^2) / P; the ratio r = 1 leaves it as it is.
 
-    Args:
-        points: ``[P, 2]``, x and y, pixels.
-        ratio: r, 0-1; 1 leaves the polygon as it is.
-        whole_pixels: cut the vertices and round the offset to whole pixels, as the released code does.
+    With ``whole_pixels`` the vertices are cut and the offset is rounded to whole pixels, as the released code does.
 
     Returns:
         A shapely geometry, possibly empty (a degenerate polygon).
@@ -181,16 +162,12 @@ def target_maps(
         geometry: the transform of their photograph (or :meth:`Geometry.squashed`).
         grid: G, cells a side.
         shrink: Vatti ratio of the text kernels.
-        mode: "area" gives each cell the share that text kernels cover, so small words never vanish; "nearest"
-            asks one pixel of each cell, the upper left one, as the released code's down-sampling does (defect
-            D2).
+        mode: "area" gives each cell the share that text kernels cover, so small words never vanish; "nearest" asks
+            one pixel of each cell, the upper left one, as the released code's down-sampling does (defect D2).
 
     Returns:
-        Target ``[G, G]`` float32 in 0-1, rows are y; ignore mask ``[G, G]`` bool, true where illegible or
-        non-Latin text stands and the localiser is not judged.
-
-    Raises:
-        ValueError: the mode is unknown.
+        Target ``[G, G]`` float32 in 0-1, rows are y; ignore mask ``[G, G]`` bool, true where illegible or non-Latin
+        text stands and the localiser is not judged.
 
     Source: FDP section 3.5 and the released code; defect D2.
     """

@@ -88,13 +88,7 @@ class TrunkSystem:
         }
 
     def encode_gallery(self, gallery: Gallery) -> np.ndarray:
-        """Encode every photograph.
-
-        Args:
-            gallery: N photographs.
-
-        Returns:
-            [N, D] float32, unit norm; NaN rows for photographs that cannot be read (a warning names them).
+        """Encode N photographs: [N, D] float32, unit norm; NaN rows for those that cannot be read (warned of).
 
         Raises:
             ValueError: none of them can be read.
@@ -152,14 +146,10 @@ def zero_shot(
     """Make CLIP as it is a system: its own attention pool, positions resized in 2-D.
 
     Args:
-        backbone: a :class:`fdp_core.backbones.Backbone`.
         image_size: side of the square input, pixels; None for the size that the backbone was trained at.
         fit: how a photograph becomes a square.
         template: the prompt around a query, with one ``{}``; "{}" gives the bare word.
         options: ``name``, ``cache_dir``, ``batch_size``, ``progress``, ``precision`` of :class:`TrunkSystem`.
-
-    Returns:
-        A :class:`TrunkSystem`.
 
     Raises:
         ValueError: the template has no ``{}``.
@@ -197,16 +187,10 @@ def _evaluating(model: FDP) -> Iterator[None]:
 
 
 def fdp(model: FDP, **options: Option) -> TrunkSystem:
-    """Make a trained FDP a system.
+    """Make a trained FDP a system, which also assigns queries to the function or the content cluster.
 
-    Its model hash covers the weights at this moment: call it again after further training.
-
-    Args:
-        model: a :class:`fdp_core.model.FDP`; image size and fit come from its config.
-        options: ``name``, ``cache_dir``, ``batch_size``, ``progress``, ``precision`` of :class:`TrunkSystem`.
-
-    Returns:
-        A :class:`TrunkSystem` that also assigns queries to the function or the content cluster.
+    Image size and fit come from its config. Its model hash covers the weights at this moment: call it again after
+    further training. ``options`` are those of :func:`zero_shot`.
 
     Source: FDP section 3.
     """

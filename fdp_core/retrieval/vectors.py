@@ -12,13 +12,7 @@ from fdp_core.datasets.types import Gallery
 
 
 def top_rows(scores: np.ndarray, ids: tuple[str, ...] | list[str], k: int) -> list[int]:
-    """Return the rows of the k highest scores, best first, equal scores in the order of ids, without sorting
-    all.
-
-    Args:
-        scores: [N] float.
-        ids: N names.
-        k: at least 1.
+    """Return the rows of the k highest of [N] scores, best first, equal ones by their ids, without sorting all.
 
     Raises:
         ValueError: k is not positive.
@@ -126,13 +120,8 @@ class VectorSets:
         """Give every photograph one vector, whatever a system's ``encode_gallery`` returned.
 
         Args:
-            features: [N, D] float, unit norm; a row with NaN for a photograph that cannot be read; or sets.
-
-        Returns:
-            N photographs, those with NaN without rows.
-
-        Raises:
-            ValueError: ``features`` is no matrix.
+            features: [N, D] float, unit norm; a row with NaN for a photograph that cannot be read, which gets no row;
+                or sets.
         """
         if isinstance(features, VectorSets):
             return features
@@ -156,11 +145,7 @@ class VectorSets:
         return bool((np.diff(self.starts) <= 1).all())
 
     def take(self, mask: np.ndarray) -> VectorSets:
-        """Return the photographs where ``mask``, [N] bool, is True.
-
-        Raises:
-            ValueError: the mask has another shape or type.
-        """
+        """Return the photographs where ``mask``, [N] bool, is True."""
         if mask.dtype != bool or mask.shape != (len(self),):
             raise ValueError(f"The mask is {mask.dtype} {mask.shape}; expected bool ({len(self)},).")
         counts = np.diff(self.starts)
@@ -212,16 +197,9 @@ class VectorSets:
         return places, (np.maximum.reduceat(products, ends - counts) @ weights).astype(np.float32)
 
     def scores(self, queries: np.ndarray) -> np.ndarray:
-        """Score every photograph by the largest cosine of a query with its vectors.
+        """Score every photograph by the largest cosine of a query [Q, D] with its vectors: [Q, N] float32.
 
-        Args:
-            queries: [Q, D] float, unit norm.
-
-        Returns:
-            [Q, N] float32 in [-1, 1]; a column of NaN for an unreadable photograph.
-
-        Raises:
-            ValueError: the queries are no matrix of the vectors' width.
+        An unreadable photograph has a column of NaN.
         """
         if queries.ndim != 2 or queries.shape[1] != self.vectors.shape[1]:
             raise ValueError(f"queries are {queries.shape}; expected [Q, {self.vectors.shape[1]}].")

@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,40 +27,17 @@ from fdp_core import backbones, datasets, distract, prompt, words
 from fdp_core.config import Config
 from fdp_core.datasets import Gallery, Queries
 from fdp_core.evaluation import metrics, provenance, results
-from fdp_core.evaluation.report import evaluate, kind_groups
+from fdp_core.evaluation.report import Report, evaluate, kind_groups
 from fdp_core.model import FDP
 from fdp_core.retrieval import geometry
 from fdp_core.retrieval.features import FeatureStore, trunk_features
-from fdp_core.studies import ablation_grid
+from fdp_core.retrieval.systems import fdp
+from fdp_core.studies import ablation_grid, attention_study
 from fdp_core.studies.ablation_grid import FULL, REPLACED, Row, config_hash, identity_of
-from fdp_core.studies.attention_study import point_auc
 from fdp_core.training import loop, samples
 
 MAPS = ("annotated", "shuffled", "even")  # text maps that take the place of the localiser's, at test time only
 _SURE = 20.0  # a text logit with σ = 1 in float32: no cell is held back
-
-
-@torch.inference_mode()
-def vectors(model: FDP, store: FeatureStore, maps: np.ndarray | None = None, batch: int = 8) -> np.ndarray:
-    """Encode a gallery from its features.
-
-    Args:
-        model: in eval mode.
-        store: features of N photographs.
-        maps: [N, G, G] float, text logits in place of the localiser's, or None.
-        batch: photographs at once.
-
-    Returns:
-        [N, D] float32, unit norm; NaN where a photograph could not be read.
-    """
-    if model.config.shift_heads == "released_order":
-        batch = 1  # as the released code tests: in larger batches it would mix photographs up (B1)
-
-    def head(features: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-        given = None if maps is None else torch.from_numpy(maps[rows])
-        return model.encode_features(features, given)["image"]
-
-    return store.encode(head, batch)
 
 
 @torch.inference_mode()
@@ -72,15 +48,11 @@ def text_maps(how: str, model: FDP, gallery: Gallery, store: FeatureStore, seed:
         how: "learned", the localiser's own; "annotated", what it was taught to say, drawn from the photograph's
             own polygons; "shuffled", its own values at random cells; "even", the same everywhere, so no shift.
         model: in eval mode.
-        gallery: N photographs, with words for "annotated".
-        store: their features.
+        gallery: N photographs, with words for "annotated"; ``store`` their features.
         seed: of the shuffling.
 
     Returns:
         [N, G, G] float32, logits; zeros for photographs that could not be read.
-
-    Raises:
-        ValueError: ``how`` is unknown, or "annotated" is asked of photographs without polygons.
 
     Source: method.md, section 8, first experiment (1).
     """
@@ -100,18 +72,13 @@ def text_maps(how: str, model: FDP, gallery: Gallery, store: FeatureStore, seed:
             maps[row] = special.logit(share.clip(0.01, 0.99))
     else:
         maps = np.nan_to_num(store.encode(lambda features, _: model.localise(features)))
-        if how == "shuffled":
-            flat = maps.reshape(len(maps), -1)
-            maps = np.random.default_rng(seed).permuted(flat, axis=1).reshape(maps.shape)
-    return maps
+    return attention_study.shuffled(maps, seed) if how == "shuffled" else maps
 
 
 def map_auc(maps: np.ndarray, annotated: np.ndarray) -> dict[str, float] | None:
-    """Measure how well text maps rank cells with text above cells without: AUC, 0.5 by chance.
+    """Measure how well text maps [N, G, G] rank cells with text above cells without: AUC, 0.5 by chance.
 
-    Args:
-        maps: [N, G, G] float, text logits.
-        annotated: [N, G, G] float, the logits of :func:`text_maps` for "annotated"; above its lowest value is text.
+    Text is where ``annotated``, [N, G, G] by :func:`text_maps`, is above its lowest value.
 
     Returns:
         ``mean`` over the photographs that hold cells of both kinds, ``from`` and ``to`` of its 95 % interval over them;
@@ -121,15 +88,13 @@ def map_auc(maps: np.ndarray, annotated: np.ndarray) -> dict[str, float] | None:
     both = np.flatnonzero(inside.any(axis=1) & ~inside.all(axis=1))
     if not len(both):
         return None
-    areas = np.array([point_auc(maps[row].ravel(), inside[row].astype(float))[0] for row in both])
+    areas = np.array([attention_study.point_auc(maps[row].ravel(), inside[row].astype(float))[0] for row in both])
     low, high = metrics.bootstrap_interval(areas)
     return {"mean": float(areas.mean()), "from": low, "to": high}
 
 
 @torch.inference_mode()
-def preferred_word(
-    model: FDP, encoded: np.ndarray, gallery: Gallery, queries: Queries, candidates: int = 5
-) -> np.ndarray:
+def preferred_word(model: FDP, encoded: np.ndarray, gallery: Gallery, queries: Queries) -> np.ndarray:
     """Measure whether a photograph is nearer to its word than to words of a small edit distance.
 
     Args:
@@ -137,13 +102,14 @@ def preferred_word(
         encoded: float [N, D], the photographs; NaN rows count as wrong.
         gallery: N photographs; their words are no distractors of one another.
         queries: Q texts and their [Q, N] relevance.
-        candidates: the word itself and at most so many less one of the nearest words of the lexicon.
 
     Returns:
-        float [Q], the share of a query's photographs that prefer it to all its distractors; NaN without distractors.
+        float [Q], the share of a query's photographs that prefer it to all its distractors, at most four of the nearest
+        words of the lexicon; NaN without distractors.
 
     Source: method.md, section 8, first experiment (3).
     """
+    candidates = 5
     lent = [word for word in words.english_words()[: loop.LEXICON_SIZE] if len(word) >= words.MIN_LENGTH]
     inside = [{words.fold(word.text) for word in photo.words} for photo in gallery.photos]
     barred = [set().union(*(inside[n] for n in np.flatnonzero(row))) for row in queries.relevant]
@@ -155,16 +121,6 @@ def preferred_word(
             cosine = encoded[queries.relevant[row]] @ texts[row][valid].T
             share[row] = (cosine[:, :1] > cosine[:, 1:]).all(axis=1).mean()
     return share
-
-
-def system_of(model: FDP, encoded: np.ndarray) -> SimpleNamespace:
-    """Return a model and the vectors [N, D] of a gallery as a system to evaluate."""
-
-    @torch.inference_mode()
-    def encode_queries(texts: list[str]) -> np.ndarray:
-        return model.encode_queries(texts).cpu().numpy()
-
-    return SimpleNamespace(name="FDP", encode_gallery=lambda gallery: encoded, encode_queries=encode_queries)
 
 
 @dataclass
@@ -217,11 +173,9 @@ class Lab:
 
 
 def train(lab: Lab, settings: Config) -> tuple[FDP, loop.History | None, float]:
-    """Train one model; it is, to the bit, what :func:`fdp_core.training.loop.train` gives.
+    """Train one model; it is, to the bit, what :func:`fdp_core.training.loop.train` gives; ``epochs`` 0 trains nothing.
 
-    Args:
-        lab: what all runs share; it keeps the two latest models, so that a pair that is compared is trained once.
-        settings: all switches; ``epochs`` 0 trains nothing.
+    The lab keeps the two latest models, so that a pair that is compared is trained once.
 
     Returns:
         (the model in eval mode, its history or None, seconds of CPU).
@@ -259,19 +213,32 @@ def _train(lab: Lab, settings: Config) -> tuple[FDP, loop.History | None]:
     return model, history
 
 
+def rank(
+    model: FDP,
+    store: FeatureStore,
+    gallery: Gallery,
+    queries: Queries,
+    maps: np.ndarray | None = None,
+    kinds: np.ndarray | None = None,
+) -> tuple[Report, np.ndarray]:
+    """Evaluate a model on a gallery of cached features, with other text maps [N, G, G] and kinds [Q] where given.
+
+    Returns:
+        (the report, the gallery's vectors [N, D]).
+    """
+    encoded, system = attention_study.encode(model, store, maps), fdp(model)
+    system.encode_gallery = lambda _: encoded
+    return evaluate(system, gallery, queries, kinds=kinds), encoded
+
+
 _SIMILAR = ("everything", "training", "distracted queries")  # parts whose rows are asked about similar words
 _MAP = ("everything", "localiser")  # parts whose rows tell the quality of their text map
 
 
 def measure(lab: Lab, model: FDP, name: str, part: str = "everything", text_map: str = "learned") -> dict[str, Any]:
-    """Measure a model on one set.
+    """Measure a model on one set of the lab, with the text map "learned" or one of :data:`MAPS`.
 
-    Args:
-        lab: what all runs share.
-        model: in eval mode.
-        name: of the set.
-        part: of the row; similar words and the quality of the text map are measured only for rows about those parts.
-        text_map: "learned" or one of :data:`MAPS`.
+    Similar words and the quality of the text map are measured only for rows about those parts.
 
     Returns:
         The fields of a record: ``mAP`` and groups in per cent; ``ap`` and ``told_apart`` (:func:`preferred_word`) in
@@ -280,8 +247,7 @@ def measure(lab: Lab, model: FDP, name: str, part: str = "everything", text_map:
     gallery, queries = lab.sets[name]
     store = lab.store(gallery, model.config)
     maps = None if text_map == "learned" else text_maps(text_map, model, gallery, store, model.config.seed)
-    encoded = vectors(model, store, maps)
-    report = evaluate(system_of(model, encoded), gallery, queries, kinds=lab.kinds(name))
+    report, encoded = rank(model, store, gallery, queries, maps, lab.kinds(name))
     shares, quality = None, None
     if part in _SIMILAR and text_map == "learned":
         shares = preferred_word(model, encoded, gallery, queries)
@@ -324,12 +290,8 @@ def maps_of(row: Row, gallery: Gallery) -> tuple[str, ...]:
 def run(lab: Lab, row: Row, seed: int = 0, known: Iterable[dict[str, Any]] = (), **recipe: Any) -> list[dict[str, Any]]:
     """Train one row with one seed and measure it on every set of the lab for which there is no record.
 
-    Args:
-        lab: what all runs share.
-        row: of :data:`fdp_core.studies.ablation_grid.GRID`.
-        seed: of everything random.
-        known: records; where they hold all that would be measured, nothing is trained.
-        recipe: changes to :data:`fdp_core.studies.ablation_grid.RECIPE`.
+    Where the ``known`` records hold all that would be measured, nothing is trained. ``recipe`` changes
+    :data:`fdp_core.studies.ablation_grid.RECIPE`.
 
     Returns:
         The new records, one for each set and text map.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from fdp_core.datasets import Gallery, Photo, Word
 from fdp_core.focus import AttentionShift
 from fdp_core.model import FDP
 from fdp_core.retrieval import geometry
-from fdp_core.retrieval.features import FeatureStore, encode_batches
+from fdp_core.retrieval.features import FeatureStore
 
 _BATCH = 16  # photographs at once: bounds the memory of their tokens
 
@@ -55,15 +54,9 @@ class PoolStudy:
 
 
 def cells_of(photo: Photo, placed: geometry.Geometry, grid: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Say of each cell of a photograph how much text and how much photograph it holds, and whether it is judged.
+    """Say of each of the G*G cells of a photograph how much text and how much photograph it holds, and if it is judged.
 
-    Args:
-        photo: a ``datasets.Photo``; its words' whole polygons count, not shrunk ones.
-        placed: its :class:`fdp_core.retrieval.geometry.Geometry`.
-        grid: G.
-
-    Returns:
-        (text, inside, judged) as in :class:`PoolStudy`, [G*G] each.
+    The words' whole polygons count, not shrunk ones. Returns (text, inside, judged) as in :class:`PoolStudy`.
     """
     text, illegible = geometry.target_maps(photo.words, placed, grid, shrink=1.0)
     frame = [[0, 0], [placed.width, 0], [placed.width, placed.height], [0, placed.height]]
@@ -76,10 +69,7 @@ def cells_of(photo: Photo, placed: geometry.Geometry, grid: int) -> tuple[np.nda
 def run_pools(model: FDP, gallery: Gallery, store: FeatureStore) -> PoolStudy:
     """Run both pools and the localiser over the readable photographs that hold legible text.
 
-    Args:
-        model: a :class:`fdp_core.model.FDP`.
-        gallery: N photographs.
-        store: their trunk features (:func:`fdp_core.retrieval.features.trunk_features`), at the model's input size.
+    ``store`` holds the gallery's trunk features at the model's input size.
 
     Raises:
         ValueError: none of the photographs has a word with a polygon on the canvas.
@@ -128,10 +118,7 @@ def attend(logits: Tensor, text_logits: Tensor | None = None, shift: AttentionSh
     Args:
         logits: ``PoolStudy.own`` or ``PoolStudy.trained``.
         text_logits: a text map, float [N, G, G]; None for no shift.
-        shift: the :class:`fdp_core.focus.AttentionShift` that turns the map into M; needed where a map is given.
-
-    Raises:
-        ValueError: a map without a shift.
+        shift: turns the map into M; needed where a map is given.
 
     Source: FDP section 3.2 (dynamic attention shift).
     """
@@ -145,45 +132,43 @@ def attend(logits: Tensor, text_logits: Tensor | None = None, shift: AttentionSh
     return logits.softmax(dim=-1).numpy()
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def encode(
-    model: FDP, store: FeatureStore, rows: Sequence[int], text_logits: Tensor, shift: AttentionShift
+    model: FDP, store: FeatureStore, maps: np.ndarray | Tensor | None = None, shift: AttentionShift | None = None
 ) -> np.ndarray:
-    """Encode photographs as FDP does, but with another text map or another shift.
+    """Encode a gallery as FDP does, where asked for with other text maps or another shift.
 
     Args:
-        model: a :class:`fdp_core.model.FDP`; its pool, positions and probe are used.
-        store: trunk features.
-        rows: which of them, N.
-        text_logits: the text maps of these, float [N, G, G].
-        shift: a :class:`fdp_core.focus.AttentionShift`.
+        model: in eval mode.
+        store: trunk features of N photographs.
+        maps: float [N, G, G], text logits in place of the localiser's.
+        shift: in place of the model's own.
 
     Returns:
-        Unit vectors, float32 [N, D].
+        Unit vectors, float32 [N, D]; NaN where a photograph could not be read.
     """
-    positions = attention.resize_positions(model.positions, store.array.shape[-1], model.config.position_resize)
+    batch = 1 if model.config.shift_heads == "released_order" else 8  # in larger batches it mixes photographs up (B1)
 
-    def head(features: Tensor, part: np.ndarray) -> Tensor:
-        x = attention.tokens(features, positions)
-        bias = shift.to(x.device)(text_logits[part].to(x))
-        bias = None if bias is None else bias[:, None]
-        pooled, _ = attention.attention_pool(x, model.backbone.pool, bias, shift.own)
-        image = pooled if model.probe is None else pooled + model.probe(pooled, x)
-        return torch.nn.functional.normalize(image, dim=-1)
+    def head(features: Tensor, rows: np.ndarray) -> Tensor:
+        return model.encode_features(features, None if maps is None else torch.as_tensor(maps[rows]), shift)["image"]
 
-    parts = np.split(np.arange(len(rows)), range(_BATCH, len(rows), _BATCH))
-    batches = ((part, store.batch(np.array(rows)[part], model.backbone.device)) for part in parts)
-    return encode_batches(batches, head, len(rows))
+    return store.encode(head, batch)
+
+
+def shuffled(maps: np.ndarray, seed: int = 0, share: float = 1.0) -> np.ndarray:
+    """Let the cells of each map [N, G, G] swap their values, a random ``share`` of them among themselves."""
+    flat = np.reshape(maps, (len(maps), -1)).copy()
+    chosen, rng = np.random.default_rng([seed, 1]).random(flat.shape) < share, np.random.default_rng(seed)
+    for row, cells in zip(flat, chosen):
+        row[cells] = rng.permuted(row[cells])
+    return flat.reshape(maps.shape)
 
 
 def share_on(weights: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Return which share of the attention falls on the marked part of the cells: float [N, H] in 0..1.
+    """Return which share of the attention [N, H, L], the mean token first, falls on marked cells: float [N, H] in 0..1.
 
-    The mean token is no place, so shares are taken among the cells.
-
-    Args:
-        weights: attention [N, H, L], the mean token first.
-        cells: float [N, G*G] in 0..1, how much of each cell is marked, such as ``PoolStudy.text``.
+    ``cells``, float [N, G*G] in 0..1, say how much of each is marked. The mean token is no place, so shares are taken
+    among the cells.
     """
     places = weights[..., 1:]
     return np.einsum("nhc,nc->nh", places, cells) / np.maximum(places.sum(axis=-1), 1e-300)

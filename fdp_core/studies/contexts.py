@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 from fdp_core.datasets import Gallery
 from fdp_core.model import FDP
 from fdp_core.retrieval.features import FeatureStore
-from fdp_core.retrieval.geometry import Geometry
 from fdp_core.retrieval.index import Index
 from fdp_core.retrieval.vectors import VectorSets
 from fdp_core.training import loop
@@ -20,27 +19,11 @@ from fdp_core.training import loop
 _CONTEXTS = "prompt."
 
 
-@dataclass(frozen=True)
-class FixedVectors:
-    """Vectors in the form in which training reads trunk features.
-
-    Attributes:
-        array: float32 [N, D, 1, 1], unit norm.
-        ok: bool [N], False where a photograph could not be read.
-        geometries: N transforms, None where not ok.
-    """
-
-    array: np.ndarray
-    ok: np.ndarray
-    geometries: Sequence[Geometry | None]
-
-
 @torch.inference_mode()
-def fixed_vectors(model: FDP, store: FeatureStore, batch_size: int = 8) -> FixedVectors:
-    """Encode the photographs of a :class:`fdp_core.retrieval.features.FeatureStore` once by a trained model."""
-    model.eval()
-    vectors = store.encode(lambda features, _: model.encode_features(features)["image"], batch_size)
-    return FixedVectors(vectors[:, :, None, None], np.asarray(store.ok), store.geometries)
+def fixed_vectors(model: FDP, store: FeatureStore) -> FeatureStore:
+    """Encode photographs once by a trained model: [N, D, 1, 1], unit norm, in the place of their features."""
+    vectors = store.encode(lambda features, _: model.eval().encode_features(features)["image"])
+    return dataclasses.replace(store, array=vectors[:, :, None, None])
 
 
 class PromptOnly(FDP):
@@ -86,7 +69,7 @@ def learn(
     trained: FDP,
     length: int,
     galleries: Sequence[Gallery],
-    stores: Sequence[FixedVectors],
+    stores: Sequence[FeatureStore],
     epochs: int = 2,
     seed: int = 0,
     decide: Callable[[list[str]], np.ndarray] | None = None,

@@ -48,24 +48,20 @@ def is_oracle(system: str) -> bool:
     return system.endswith(", word crops")
 
 
-def _table(name: str, path: str | Path | None, what: str = "it", **options: Any) -> pd.DataFrame:
+def _table(name: str, path: str | Path | None = None, **options: Any) -> pd.DataFrame:
     path = Path(path) if path else manifests_folder() / name
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; {what} comes with the repository.")
+        raise FileNotFoundError(f"{path} is missing; it comes with the repository.")
     return pd.read_csv(path, **options)
 
 
 def paper_results(path: str | Path | None = None) -> pd.DataFrame:
-    """Read the published numbers: columns method, venue, year, set, metric, value, fps, source, notes.
+    """Read the published numbers, ``paper_results.csv`` beside the manifests or another file.
 
-    Args:
-        path: None for ``paper_results.csv`` beside the manifests.
-
-    Raises:
-        FileNotFoundError: there is no such file.
+    Columns: method, venue, year, set, metric, value, fps, source, notes.
     """
     texts = dict.fromkeys(("method", "venue", "source", "notes"), str)
-    return _table("paper_results.csv", path, "this file of the published numbers", comment="#", dtype=texts)
+    return _table("paper_results.csv", path, comment="#", dtype=texts)
 
 
 def compare_with_paper(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -104,16 +100,15 @@ _UNIFORM = 3  # a + b + 1 of the uniform distribution as a beta distribution: it
 _NORMAL = 1.96  # half of a 95 % interval, in standard deviations
 
 
-def rules(path: str | Path | None = None) -> pd.DataFrame:
+def rules() -> pd.DataFrame:
     """Read what a difference is allowed for: columns part, points (NaN: calculated), counts for, argument."""
-    return _table("tolerances.csv", path).set_index("part")
+    return _table("tolerances.csv").set_index("part")
 
 
-def recipes(path: str | Path | None = None, published: pd.DataFrame | None = None) -> pd.DataFrame:
+def recipes(published: pd.DataFrame | None = None) -> pd.DataFrame:
     """Read which published numbers this project can make, and how.
 
     Args:
-        path: None for ``reproduction.csv`` beside the manifests.
         published: from :func:`paper_results`; None reads it.
 
     Returns:
@@ -121,7 +116,7 @@ def recipes(path: str | Path | None = None, published: pd.DataFrame | None = Non
         (what is not known); and published (per cent, or photographs a second), decimals (of the source), queries (of
         the set), within and close_within (points, see :func:`tolerance`); NaN where a number is not known.
     """
-    table = _table("reproduction.csv", path).fillna("")
+    table = _table("reproduction.csv").fillna("")
     published = paper_results() if published is None else published
     # all numbers of a source are printed alike; pandas has dropped the zeros at their ends
     printed = published["value"].map(lambda value: len(repr(float(value)).partition(".")[2]))
@@ -149,22 +144,18 @@ def _facts(dataset: str) -> dict[str, Any]:
     return source.data["splits"][split]
 
 
-def tolerance(
-    recipe: dict[str, Any], runs: Sequence[float] = (), given: pd.DataFrame | None = None
-) -> tuple[float, float]:
+def tolerance(recipe: dict[str, Any], runs: Sequence[float] = ()) -> tuple[float, float]:
     """Return how far our number may be from the published one, see ``tolerances.csv``.
 
     Args:
         recipe: a line of :func:`recipes`: published (per cent), decimals, queries, train_set are looked at.
         runs: our numbers of the same run under different seeds, per cent; three and more give their spread.
-        given: from :func:`rules`; None reads it.
 
     Returns:
         (reproduced within, close within), points; the second is never the smaller one. NaN where the published
         number is not known.
     """
-    given = rules() if given is None else given
-    mean = recipe["published"] / 100
+    given, mean = rules(), recipe["published"] / 100
     if np.isnan(mean):
         return np.nan, np.nan
     within = 0.5 * 10.0 ** -recipe["decimals"] + given.loc["hardware", "points"]
@@ -208,12 +199,7 @@ def unlike(record: dict[str, Any], recipe: dict[str, Any]) -> str:
 
 
 def made_up(recipe: dict[str, Any], seed: int = 0) -> dict[str, Any]:
-    """Return a record as a run of a recipe would leave it, to try the rule out; nothing was measured for it.
-
-    Args:
-        recipe: a line of :func:`recipes`; the published number is taken for the value.
-        seed: that of the run.
-    """
+    """Return a record as a run of a recipe would leave it, with the published value, to try the rule out."""
     (source, split), facts = _source(recipe["dataset"]), _facts(recipe["dataset"])
     entry = {name: recipe[name] for name in ("system", "backbone", "metric")}
     entry |= {"set": source.name, "split": split, "value": recipe["published"], "unreadable": 0}

@@ -1,4 +1,4 @@
-"""Reads and writes checkpoints in the layout of the released code, for the ``paper_compat`` preset."""
+"""Reads checkpoints in the layout of the released code, for the ``paper_compat`` preset."""
 
 from __future__ import annotations
 
@@ -107,23 +107,6 @@ def from_official(
         {k: v.reshape(mine[k].shape) if _same_but_flat(k, v, mine) else v for k, v in state.items()}
     )
     return model.eval()
-
-
-def to_official(model: FDP) -> dict[str, Tensor]:
-    """Return a model of the ``paper_compat`` kind in the released layout, without the copies of CLIP.
-
-    Raises:
-        ValueError: the model has parts that the released layout has no names for.
-    """
-    state = model.trained_state()
-    names = {ours: theirs for theirs, ours in _LAYOUT.items()}
-    names |= {"prompt.context_function": _CONTEXTS[0], "prompt.context_content": _CONTEXTS[1]}
-    odd = sorted(state.keys() ^ names.keys())
-    if odd:
-        raise ValueError(
-            f"Only a model of the paper_compat kind has the released layout; this one differs in {', '.join(odd)}."
-        )
-    return {names[name]: value.detach().clone() for name, value in state.items()}
 
 
 def _unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:

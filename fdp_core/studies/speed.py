@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,9 +33,8 @@ from fdp_core.training import samples
 UNSTABLE = 0.1  # pyperf's warning: the standard deviation exceeds a tenth of the mean
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """How many times as long one way took as another: ``median``, ``low`` and ``high`` (least and most) over rounds."""
+class Ratio(NamedTuple):
+    """How many times as long one way took as another: the median, the least and the most over the rounds."""
 
     median: float
     low: float
@@ -43,7 +42,7 @@ class Ratio:
 
     def times(self, factor: float) -> Ratio:
         """Return the ratio in other units."""
-        return Ratio(factor * self.median, factor * self.low, factor * self.high)
+        return Ratio(*(factor * value for value in self))
 
     def __str__(self) -> str:
         return f"{self.median:.3g} ({self.low:.3g} to {self.high:.3g})"
@@ -80,10 +79,13 @@ class Timings:
         """Return the median seconds of one way; for records, not for claims."""
         return statistics.median(getattr(self, clock)[name])
 
+    def seconds(self, clock: str = "wall") -> float:
+        """Return what all ways took together."""
+        return sum(map(sum, getattr(self, clock).values()))
+
     def busy(self) -> float:
-        """Return the process's seconds over those on the clock, of all ways together: below the number of threads where
-        it had to wait, for other processes for example."""
-        return sum(map(sum, self.cpu.values())) / max(1e-9, sum(map(sum, self.wall.values())))
+        """Return the process's seconds over those on the clock: below the number of threads where it had to wait."""
+        return self.seconds("cpu") / max(1e-9, self.seconds())
 
     def unstable(self, clock: str = "wall") -> list[str]:
         """Return the ways whose standard deviation exceeds a tenth of their mean."""
@@ -92,12 +94,9 @@ class Timings:
 
 
 def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int = 5, warm_up: int = 1) -> Timings:
-    """Time several ways of doing one thing, each once a round; every second round in the opposite order.
+    """Time several ways of doing one thing by name, each once a round; every second round in the opposite order.
 
-    Args:
-        ways: name -> what to call.
-        rounds: how often, at least 1.
-        warm_up: calls of each beforehand that do not count.
+    The calls of the warm-up do not count.
 
     Raises:
         ValueError: there is nothing to time, or no round.
@@ -107,8 +106,7 @@ def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int = 5, warm_u
     for _ in range(warm_up):
         for way in ways.values():
             way()
-    wall: dict[str, list[float]] = {name: [] for name in ways}
-    cpu: dict[str, list[float]] = {name: [] for name in ways}
+    wall, cpu = ({name: [] for name in ways} for _ in range(2))
     for number in range(rounds):
         for name in list(ways)[:: -1 if number % 2 else 1]:
             start, used = time.perf_counter(), time.process_time()
@@ -140,18 +138,12 @@ def flops(way: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def products(size: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> dict[str, Callable[[], object]]:
-    """Return ways to multiply two square matrices, 2 size³ operations each: which library is the fastest, differs.
+def products(size: int, dtype: torch.dtype = torch.float32) -> dict[str, Callable[[], object]]:
+    """Return ways to multiply two matrices [size, size], 2 size³ operations each; the fastest library differs.
 
-    Args:
-        size: side of the matrices.
-        dtype: of the numbers; NumPy joins in for float32.
-        seed: of the matrices.
-
-    Returns:
-        ``"matmul"`` and ``"1x1 convolution"`` of PyTorch, and ``"NumPy"``.
+    They are ``"matmul"`` and ``"1x1 convolution"`` of PyTorch, and for float32 ``"NumPy"``.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     one, other = (torch.randn(size, size, generator=generator).to(dtype) for _ in range(2))
     rows, cells = 64, size // 64
     if size % 64:
@@ -170,23 +162,19 @@ PRODUCT = 2048  # side of the matrices whose product sets the machine's rate
 
 
 def trunk_ways(
-    model: FDP, image_size: int, batch: int, precisions: Sequence[str] = tuple(PRECISIONS), seed: int = 0
+    model: FDP, image_size: int, batch: int, precisions: Sequence[str] = tuple(PRECISIONS)
 ) -> dict[str, Callable[[], object]]:
     """Return ways to time: the trunk, FDP (trunk and head) and products of matrices, in each precision.
 
-    Args:
-        model: an FDP in eval mode.
-        image_size: side of the square input, pixels.
-        batch: images at once; noise, as a network takes as long for it as for photographs.
-        precisions: of the trunk; FDP's head is float32 always.
-        seed: of the images.
+    The images, [batch, 3, image_size, image_size], are noise: a network takes as long for it as for photographs. FDP's
+    head is float32 always.
 
     Returns:
         ``"trunk as it is"`` (PyTorch, nothing folded), and for each precision P ``"trunk, P"``, ``"FDP, P"`` and
         ``"product, P, L"`` by each library L.
     """
     shape = (batch, 3, image_size, image_size)
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(model.backbone.device)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(model.backbone.device)
     ways: dict[str, Callable[[], object]] = {"trunk as it is": lambda: model.backbone.trunk(images)}
     for name in precisions:
         trunk = FastTrunk(model.backbone.clip, name)
@@ -209,11 +197,7 @@ def operations(model: FDP, image_size: int, batch: int) -> int:
 def trunk_share(timings: Timings, count: int, precision: str, clock: str = "cpu") -> Ratio:
     """Return the trunk's operations a second over those of the fastest product in the same precision.
 
-    Args:
-        timings: of :func:`trunk_ways`.
-        count: its operations, from :func:`operations`.
-        precision: which.
-        clock: "cpu" or "wall".
+    ``timings`` are those of :func:`trunk_ways`, ``count`` is that of :func:`operations`.
     """
     rivals = [name for name in timings.cpu if name.startswith(f"product, {precision}, ")]
     best = min(rivals, key=lambda name: timings.median(name, clock))
@@ -221,12 +205,7 @@ def trunk_share(timings: Timings, count: int, precision: str, clock: str = "cpu"
 
 
 def lesson(model: FDP, gallery: Gallery, count: int) -> tuple[samples.TrainingSet, np.ndarray, float]:
-    """Prepare images for a training step, and time how long each takes to enter the feature cache.
-
-    Args:
-        model: an FDP; its config says size and fit.
-        gallery: a training gallery; its first ``count`` photographs are taken.
-        count: how many.
+    """Prepare the first ``count`` images of a training gallery for a training step of the model.
 
     Returns:
         (the training set; its images, uint8 [M, S, S, 3]; CPU seconds an image takes to be read, decoded, run through
@@ -279,35 +258,27 @@ def first_epoch(ours: Ratio, fill: float, images: int, baseline: float) -> Ratio
         images: distinct images of a step that are not in the cache yet.
         baseline: seconds of the baseline step.
     """
-    more = fill * images / baseline
-    return Ratio(ours.median + more, ours.low + more, ours.high + more)
+    return Ratio(*(value + fill * images / baseline for value in ours))
 
 
-def read_spread(values: dict[str, float], name: str) -> Ratio:
-    """Return a ratio that :func:`spread` has put into a record.
-
-    Raises:
-        KeyError: it is not there.
-    """
-    return Ratio(*(values[key] / 100 for key in (name, f"{name}, least", f"{name}, most")))
-
-
-def recorded(table: pd.DataFrame, system: str, **parameters: object) -> dict[str, Any] | None:
-    """Return the newest record of a system whose parameters are these, or None.
-
-    Args:
-        table: from :func:`fdp_core.evaluation.results.load_all`.
-        system: its name.
-        parameters: what the record's parameters must hold, for example ``backbone="RN50"``.
-    """
-    rows = [
-        row
-        for row in table.to_dict("records")
-        if row["system"] == system and all(row["parameters"].get(key) == value for key, value in parameters.items())
-    ]
-    return max(rows, key=lambda row: row["date"], default=None)
+_ENDS = ("", ", least", ", most")  # of a ratio's names in a record
 
 
 def spread(name: str, ratio: Ratio) -> dict[str, float]:
     """Return a ratio as three named values of a record, per cent."""
-    return {name: 100 * ratio.median, f"{name}, least": 100 * ratio.low, f"{name}, most": 100 * ratio.high}
+    return {name + end: 100 * value for end, value in zip(_ENDS, ratio)}
+
+
+def read_spread(values: dict[str, float], name: str) -> Ratio:
+    """Return a ratio that :func:`spread` has put into a record."""
+    return Ratio(*(values[name + end] / 100 for end in _ENDS))
+
+
+def recorded(table: pd.DataFrame, system: str, **parameters: object) -> dict[str, Any] | None:
+    """Return the newest record of a system among :func:`fdp_core.evaluation.results.load_all` with such parameters."""
+    rows = [
+        row
+        for row in table.to_dict("records")
+        if row["system"] == system and parameters.items() <= row["parameters"].items()
+    ]
+    return max(rows, key=lambda row: row["date"], default=None)

@@ -72,10 +72,6 @@ def _about(gallery: Gallery) -> dict[str, str]:
     return {"set": gallery.name, "split": gallery.split, "manifest_hash": gallery.manifest_hash}
 
 
-def _seconds(timings: speed.Timings) -> float:
-    return sum(map(sum, timings.wall.values()))
-
-
 def _describe(system: Embedder | Scorer, gallery: Gallery) -> None:
     """Encode or read all photographs."""
     if hasattr(system, "encode_gallery"):
@@ -142,7 +138,7 @@ def photograph_speed(args: argparse.Namespace) -> None:
         values |= speed.spread(f"{name}, % of OCR", timings.ratio(name, rival))
         values[f"{name}, ms"] = 1000 * timings.median(name)
     protocol = f"{args.rounds} rounds in turn over {len(gallery)} photographs; read, decode, encode or read words"
-    facts = {"images": len(gallery), "seconds": _seconds(timings) * len(gallery), **_about(gallery)}
+    facts = {"images": len(gallery), "seconds": timings.seconds() * len(gallery), **_about(gallery)}
     facts |= {"found": {"ocr": versions[rival], "rival": rival}, "model": checkpoint.load(checkpoint.SHIPPED)}
     _finish(args, "speed", f"{next(iter(REGIONS))}, % of OCR", values, protocol, **facts)
 
@@ -191,7 +187,7 @@ def query_latency(args: argparse.Namespace) -> None:
         f"{args.rounds} rounds over {len(encoded)} queries one by one, in turn; {args.kind} vectors; "
         f"clock: {args.clock}"
     )
-    facts = {"queries": len(encoded), "model": model, "seconds": _seconds(timings), **_about(gallery)}
+    facts = {"queries": len(encoded), "model": model, "seconds": timings.seconds(), **_about(gallery)}
     _finish(args, "query", "text and exact, ms", values, protocol, **facts)
 
 
@@ -232,7 +228,7 @@ def training_step(args: argparse.Namespace) -> None:
     values["largest difference of the losses"] = max(losses.values()) - min(losses.values())
     values["seconds of the process over the clock's"] = timings.busy()
     protocol = f"{args.rounds} rounds in turn, batch {len(batch)}, {settings.candidates} candidates; CPU seconds"
-    facts = {"images": len(data.ids), "model": model, "seconds": _seconds(timings), **_about(gallery)}
+    facts = {"images": len(data.ids), "model": model, "seconds": timings.seconds(), **_about(gallery)}
     _finish(args, "training step", f"{last}, % of direct", values, protocol, **facts)
 
 
@@ -258,7 +254,7 @@ def trunk_speed(args: argparse.Namespace) -> None:
     protocol = (
         f"{args.rounds} rounds in turn on noise, batch {args.batch}; clock: {args.clock}; random weights but mini's"
     )
-    facts = {"model": model, "seconds": _seconds(timings)}
+    facts = {"model": model, "seconds": timings.seconds()}
     _finish(args, "trunk speed", "FDP over trunk, float32, %", values, protocol, **facts)
 
 
@@ -305,7 +301,7 @@ def index_scale(args: argparse.Namespace) -> None:
     values["exact, ms"] = 1000 * exact.median("exact", "wall")
     values["recall@10, %"] = 100 * vector_search.recall(np.array(hits), np.array(right))
     protocol = f"{args.rounds} rounds over {len(texts)} queries one by one; made vectors; clock: wall"
-    facts = {"queries": len(texts), "images": args.count, "model": model, "seconds": _seconds(timings)}
+    facts = {"queries": len(texts), "images": args.count, "model": model, "seconds": timings.seconds()}
     _finish(args, "index scale", "recall@10, %", values, protocol, **facts, **_about(gallery))
 
 

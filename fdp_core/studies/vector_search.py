@@ -29,9 +29,6 @@ def jittered(vectors: np.ndarray, count: int, noise: float = 0.3, seed: int = 0)
     Returns:
         [count, D] float32, unit norm.
 
-    Raises:
-        ValueError: there are fewer than two vectors.
-
     Source: interpolation between neighbours, as in SMOTE (Chawla et al. 2002).
     """
     if vectors.ndim != 2 or len(vectors) < 2:
@@ -60,15 +57,11 @@ def gaussian(count: int, width: int, seed: int = 0) -> np.ndarray:
     return out
 
 
-def turned(vectors: np.ndarray, width: int, seed: int = 0) -> np.ndarray:
-    """Turn vectors [N, D] into a wider space, at random: [N, width] float32, all products as before.
-
-    Raises:
-        ValueError: the space is narrower than the vectors.
-    """
+def turned(vectors: np.ndarray, width: int) -> np.ndarray:
+    """Turn vectors [N, D] into a wider space, at random: [N, width] float32, all products as before."""
     if width < vectors.shape[1]:
         raise ValueError(f"width is {width}; expected at least {vectors.shape[1]}.")
-    there = np.random.default_rng(seed).standard_normal((width, vectors.shape[1]))
+    there = np.random.default_rng(0).standard_normal((width, vectors.shape[1]))
     return (vectors @ np.linalg.qr(there)[0].T).astype(np.float32)
 
 
@@ -88,11 +81,7 @@ def exact(vectors: np.ndarray, queries: np.ndarray, k: int = 10) -> np.ndarray:
 
 
 def recall(rows: np.ndarray, right: np.ndarray) -> float:
-    """Return which share of the right rows, [Q, k], stands among the found ones, [Q, k']: 0-1.
-
-    Raises:
-        ValueError: there are no queries, or their numbers differ.
-    """
+    """Return which share of the right rows, [Q, k], stands among the found ones, [Q, k']: 0-1."""
     if not len(right) or len(rows) != len(right):
         raise ValueError(f"rows are {rows.shape}, the right ones {right.shape}; expected one or more queries of both.")
     return float(np.mean([np.isin(mine, theirs).mean() for mine, theirs in zip(right, rows)]))
@@ -103,12 +92,9 @@ def faiss_searches(vectors: np.ndarray, threads: int = 1) -> dict[str, Search]:
 
     The best thousand of both are scored again by the whole vectors.
 
-    Args:
-        vectors: [R, D] float32, unit norm.
-        threads: of Faiss.
-
     Returns:
-        Name -> a search for the ten best rows; nothing where Faiss is not installed, as it is no requirement.
+        Name -> a search for the ten best rows of ``vectors`` [R, D]; nothing where Faiss is not installed, as it is no
+        requirement.
 
     Source: Johnson, Douze, Jégou, Billion-scale similarity search (2021).
     """

@@ -88,11 +88,6 @@ class History(list[dict[str, Any]]):
         """The records of the epochs."""
         return [record for record in self if record["kind"] == "epoch"]
 
-    @property
-    def best_epoch(self) -> int | None:
-        """The epoch (from 1) whose weights the model holds after training."""
-        return next((record["epoch"] for record in reversed(self.epochs) if record["best"]), None)
-
 
 LAST, BEST, LOG = "last.pt", "best.safetensors", "history.jsonl"
 TERMS = ("align", "distract", "loc")

@@ -147,21 +147,6 @@ def test_grow_follows_the_words_own_axes():
     np.testing.assert_allclose(turned, rotated(crops.grow(BOX, (0.5, 0.1), (1.0, 0.25)), 30, (30, 30)), atol=1e-4)
 
 
-@pytest.mark.parametrize("degrees", [0, 30, 200])
-def test_grow_by_moves_every_side_by_as_many_pixels(degrees):
-    expected = np.array([[7, 17], [53, 17], [53, 43], [7, 43]], np.float32)
-    grown = crops.grow_by(rotated(BOX, degrees, (30, 30)), 3.0)
-    assert grown.dtype == np.float32
-    np.testing.assert_allclose(grown, rotated(expected, degrees, (30, 30)), atol=1e-4)
-
-
-def test_grow_by_makes_a_square_of_a_point_and_a_rectangle_of_a_line():
-    point = crops.grow_by(np.full((4, 2), 5, np.float32), 2.0)
-    assert point.tolist() == [[3, 3], [7, 3], [7, 7], [3, 7]]
-    line = crops.grow_by(np.array([[0, 5], [9, 5], [9, 5], [0, 5]], np.float32), 2.0)
-    assert line.tolist() == [[-2, 3], [11, 3], [11, 7], [-2, 7]]
-
-
 # --- cutting
 
 
@@ -190,7 +175,7 @@ def test_a_tilted_bar_comes_out_upright():
     red = bar.copy()
     red[1], red[2] = bar[0] + (bar[1] - bar[0]) / 3, bar[3] + (bar[2] - bar[3]) / 3
     cv2.fillPoly(image, [np.round((red - 0.5) * 2**shift).astype(np.int32)], (255, 0, 0), cv2.LINE_AA, shift)
-    out = crops.cut(image, crops.grow_by(bar, 10), 40, 60).astype(int)
+    out = crops.cut(image, crops.grow(bar, (0.5, 0.5), (0.5, 0.5)), 40, 60).astype(int)
     assert (out[12:28, 12:22] == [255, 0, 0]).all()
     assert (out[12:28, 26:48] == 255).all()
     for outside in (out[:7], out[-7:], out[:, :7], out[:, -7:]):  # three pixels of soft edge

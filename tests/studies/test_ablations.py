@@ -15,7 +15,7 @@ from PIL import Image
 
 from fdp_core import config
 from fdp_core.datasets import Gallery, Photo, Queries, Word
-from fdp_core.studies import ablation_grid, ablation_runs
+from fdp_core.studies import ablation_grid, ablation_runs, attention_study
 from fdp_core.studies.ablation_grid import BARE, FULL, ZERO
 from fdp_core.training import loop
 
@@ -104,7 +104,7 @@ def test_zero_shot_row_is_clip_as_it_is(lab):
     with torch.inference_mode():
         theirs = torch.nn.functional.normalize(lab.backbone.zero_shot(store.batch(slice(None))), dim=-1)
     assert history is None
-    np.testing.assert_allclose(ablation_runs.vectors(model, store), theirs.numpy(), atol=1e-5)
+    np.testing.assert_allclose(attention_study.encode(model, store), theirs.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["full", "one context", "no context", "contexts random"])
@@ -181,11 +181,11 @@ def test_text_maps_are_what_they_say(lab):
     np.testing.assert_array_equal(flat["learned"], flat["shuffled"])
     assert not np.array_equal(maps["learned"], maps["shuffled"])
     assert np.ptp(maps["even"]) == 0 and maps["annotated"][0, 0, 0] > maps["annotated"][0, -1, 0]
-    own = ablation_runs.vectors(model, store)
-    np.testing.assert_allclose(ablation_runs.vectors(model, store, maps["learned"]), own, atol=1e-6)
+    own = attention_study.encode(model, store)
+    np.testing.assert_allclose(attention_study.encode(model, store, maps["learned"]), own, atol=1e-6)
     off = ablation_runs.train(lab, row("shift off").config(**{**SMALL, "epochs": 0}))[0]
     np.testing.assert_allclose(
-        ablation_runs.vectors(model, store, maps["even"]), ablation_runs.vectors(off, store), atol=1e-5
+        attention_study.encode(model, store, maps["even"]), attention_study.encode(off, store), atol=1e-5
     )
     with pytest.raises(ValueError, match="expected 'learned' or one of annotated"):
         ablation_runs.text_maps("random", model, gallery, store)
@@ -203,7 +203,7 @@ def test_released_order_is_tested_one_by_one(lab):
     mixed = ablation_runs.train(lab, row("shift, released order").config(**{**SMALL, "epochs": 0}))[0]
     model = ablation_runs.train(lab, row(FULL).config(**{**SMALL, "epochs": 0}))[0]
     store = lab.store(lab.sets["toy"][0], model.config)
-    np.testing.assert_allclose(ablation_runs.vectors(mixed, store), ablation_runs.vectors(model, store), atol=1e-5)
+    np.testing.assert_allclose(attention_study.encode(mixed, store), attention_study.encode(model, store), atol=1e-5)
 
 
 def test_paper_compat_trains_on_crops_and_ranks_padded_photographs(lab):

@@ -58,14 +58,13 @@ def test_attention_after_the_shift_is_the_models_own(fdp, gallery, store, how):
 def test_vectors_with_the_models_own_map_and_shift_are_the_models(fdp, gallery, store, study):
     with torch.no_grad():
         theirs = fdp.encode_features(store.batch(slice(None)))["image"].numpy()
-    mine = attention_study.encode(fdp, store, list(study.rows), study.text_logits, fdp.shift)
-    np.testing.assert_allclose(mine, theirs, atol=1e-5)
-    other = attention_study.encode(fdp, store, list(study.rows), -study.text_logits, fdp.shift)
+    for given in ((), (study.text_logits, fdp.shift)):
+        np.testing.assert_allclose(attention_study.encode(fdp, store, *given), theirs, atol=1e-5)
+    other = attention_study.encode(fdp, store, -study.text_logits)
     assert np.abs(other - theirs).max() > 1e-4
-    off = attention_study.encode(
-        fdp, store, [2], study.text_logits[2:], focus.AttentionShift("off", 0, learnable=False)
-    )
+    off = attention_study.encode(fdp, store, shift=focus.AttentionShift("off", 0, learnable=False))
     np.testing.assert_allclose(np.linalg.norm(off, axis=1), 1, atol=1e-5)
+    assert np.abs(off - theirs).max() > 1e-4
 
 
 def test_own_and_trained_differ_in_the_positions_only(fdp, study, gallery, store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from fdp_core import config
 from fdp_core.evaluation import results
 from fdp_core.model import FDP
 from fdp_core.retrieval import geometry
+from fdp_core.retrieval.features import FeatureStore
 from fdp_core.studies import contexts, word_classes
 
 TEXTS = ["the", "and", "office", "hotel", "coffee", "bank", "bakery", "from"]
@@ -40,18 +42,17 @@ def lessons(trained):
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     photos = [SimpleNamespace(id=str(i), words=[word(TEXTS[i]), word(TEXTS[(i + 3) % 8])]) for i in range(6)]
     plan = geometry.fit_array(np.zeros((64, 64, 3), np.uint8), 64, "letterbox")[1]
-    store = contexts.FixedVectors(vectors[:, :, None, None], np.ones(6, bool), [plan] * 6)
+    store = SimpleNamespace(array=vectors[:, :, None, None], ok=np.ones(6, bool), geometries=[plan] * 6)
     return SimpleNamespace(photos=photos), store
 
 
 def test_fixed_vectors_are_the_models_own(trained):
     features = torch.randn(3, trained.backbone.width, 2, 2, generator=torch.Generator().manual_seed(0))
-
-    store = SimpleNamespace(ok=np.ones(3, bool), geometries=[None] * 3)
-    store.encode = lambda head, batch_size: head(features, np.arange(3)).numpy()
+    named = dict.fromkeys(field.name for field in dataclasses.fields(FeatureStore))
+    store = FeatureStore(**named | {"array": features.numpy(), "ok": np.ones(3, bool), "ids": tuple("abc")})
     with torch.no_grad():
         expected = trained.encode_features(features)["image"]
-    found = contexts.fixed_vectors(trained, store, batch_size=2)
+    found = contexts.fixed_vectors(trained, store)
     assert found.array.shape == (3, trained.backbone.embed_dim, 1, 1)
     np.testing.assert_allclose(found.array[:, :, 0, 0], expected.numpy(), atol=1e-5)
 

@@ -3,8 +3,7 @@ import tiny
 import torch
 
 from fdp_core.config import preset
-from fdp_core.model import FDP
-from fdp_core.studies.released import from_official, to_official
+from fdp_core.studies.released import from_official
 
 
 @pytest.fixture(scope="module")
@@ -124,15 +123,3 @@ def test_words_give_the_clusters_that_the_file_lacks(backbone):
     model = from_official(released(), backbone, words=tiny.WORDS)
     assert model.words == tuple(tiny.WORDS) and model.clusters is not None
     assert model.encode_queries(["the", "bakery"]).shape == (2, 32)
-
-
-def test_export_is_the_inverse(backbone):
-    state = released()
-    back = to_official(from_official(with_clip(dict(state), backbone), backbone))
-    assert back.keys() == state.keys()
-    assert all(torch.equal(back[name], state[name]) for name in state)
-
-
-def test_export_refuses_what_the_layout_cannot_hold(backbone):
-    with pytest.raises(ValueError, match="differs in .*localiser.context"):
-        to_official(FDP(backbone, preset("default", image_size=160)))
