@@ -51,7 +51,7 @@ def is_oracle(system: str) -> bool:
 def _table(name: str, path: str | Path | None = None, **options: Any) -> pd.DataFrame:
     path = Path(path) if path else manifests_folder() / name
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; it comes with the repository.")
+        raise FileNotFoundError(f"{path} is missing; this table about published numbers comes with the repository.")
     return pd.read_csv(path, **options)
 
 
