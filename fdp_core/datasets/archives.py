@@ -179,10 +179,8 @@ def unpack(
     Args:
         archive: a zip or tar file, compressed or not.
         folder: where its files go; made where it is missing, other files in it stay.
-        max_bytes: the most that all files together may unpack to.
-        max_files: the most files that it may hold.
-        strip: how many leading folders of each name to leave out.
-        flatten: keep only the last part of each name.
+        max_bytes: the most that all ``max_files`` or fewer files together may unpack to.
+        strip: how many leading folders of each name to leave out; ``flatten`` keeps only the last part.
         keep_out: a folder in ``folder`` that no file may go into, in lower case.
 
     Returns:

@@ -198,18 +198,12 @@ def download(
     """Download ``url`` to ``target``, unless it lies there already with the right hash.
 
     Args:
-        url: http or https address.
         target: the file to make; ``target.part`` holds an unfinished download.
         known_hash: ``"sha256:..."`` or ``"md5:..."``, or None where none is known yet.
         limit: the most bytes to accept.
         copies: how often the file has to fit on the disk: twice if it is to be unpacked.
-        progress: show a bar on stderr.
         timeout: seconds without a byte after which a connection is given up.
-        tries: how often to connect.
-        pause: seconds between tries.
-
-    Returns:
-        ``target``.
+        tries: how often to connect, with ``pause`` seconds between.
 
     Raises:
         FetchError: refused, broken off, too big, wrong hash (kept aside and named), or no space on the disk.

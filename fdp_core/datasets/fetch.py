@@ -112,7 +112,7 @@ def fetch(
     progress: bool = True,
     **network: float,
 ) -> Path:
-    """Make a set complete: whatever lies there already is left alone.
+    """Make a set complete and return its folder; whatever lies there already is left alone.
 
     Archives go to ``downloads/`` in the set's folder (put them there yourself where a site wants a form filled in) and
     are checked against the manifest's hash. Where none is known, the hash of the first download is noted in
@@ -122,11 +122,7 @@ def fetch(
         name: name or alias of the set.
         split: only what this split needs, or one file of weights (``"rn50"``); all by default.
         root: the data folder; ``FDP_DATA`` or ``./data`` by default.
-        progress: show bars on stderr.
         network: ``timeout``, ``tries``, ``pause`` of :func:`fdp_core.datasets.download.download`.
-
-    Returns:
-        The set's folder.
 
     Raises:
         FetchError: a file could not be had, checked, unpacked or written.

@@ -50,12 +50,7 @@ class Fingerprints:
 
 
 def fingerprints(photos: Iterable[Photo], progress: bool = False) -> Fingerprints:
-    """Hash photographs; one that cannot be read is noted and left out.
-
-    Args:
-        photos: of a gallery; each is opened, turned upright and forgotten again.
-        progress: show a bar on stderr.
-    """
+    """Hash photographs, opened and turned upright; one that cannot be read is noted and left out."""
     ids, codes, unreadable = [], [], {}
     for photo in tqdm(list(photos), desc="hashing", unit="image", disable=not progress):
         try:
@@ -69,19 +64,10 @@ def fingerprints(photos: Iterable[Photo], progress: bool = False) -> Fingerprint
 
 
 def compare(a: Fingerprints, b: Fingerprints, distance: int = DISTANCE, progress: bool = False) -> list[Pair]:
-    """Find the pairs of two galleries whose hashes differ in at most so many bits.
-
-    Args:
-        a: N hashes.
-        b: M hashes.
-        distance: bits, 0 to 256.
-        progress: show a bar on stderr.
-
-    Returns:
-        Pairs, the most alike first, then by id.
+    """Find the pairs of N and M hashes that differ in at most so many bits, the most alike first, then by id.
 
     Raises:
-        ValueError: the distance is out of range.
+        ValueError: the distance is not 0 to 256.
     """
     if not 0 <= distance <= BITS:
         raise ValueError(f"distance is {distance}; expected 0 to {BITS} bits.")
@@ -111,26 +97,16 @@ def _differences(a: Fingerprints, b: Fingerprints, progress: bool = False) -> It
         yield start, differing.sum(axis=2, dtype=np.uint16)
 
 
-def near_duplicates(
-    gallery_a: Gallery, gallery_b: Gallery, distance: int = DISTANCE, progress: bool = False
-) -> list[Pair]:
-    """Find photographs of one gallery that look like one of another.
+def near_duplicates(gallery_a: Gallery, gallery_b: Gallery, distance: int = DISTANCE) -> list[Pair]:
+    """Find photographs of one gallery that look like one of another, as :func:`compare` does; 0 finds equal hashes.
 
-    Args:
-        gallery_a: such as a training set.
-        gallery_b: such as a test set.
-        distance: bits of 256 in which they may differ; 0 finds only those of one hash.
-        progress: show bars on stderr.
-
-    Returns:
-        Pairs (id in a, id in b, bits), the most alike first. Photographs that cannot be read are left out, with
-        a warning that names them.
+    Photographs that cannot be read are left out, with a warning that names them.
     """
-    both = [fingerprints(gallery.photos, progress) for gallery in (gallery_a, gallery_b)]
+    both = [fingerprints(gallery.photos) for gallery in (gallery_a, gallery_b)]
     for gallery, made in zip((gallery_a, gallery_b), both, strict=True):
         if made.unreadable:
             warnings.warn(f"{gallery.name}/{gallery.split}: {unreadable_line(made)}", stacklevel=2)
-    return compare(*both, distance, progress)
+    return compare(*both, distance)
 
 
 def unreadable_line(made: Fingerprints) -> str:

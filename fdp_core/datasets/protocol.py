@@ -74,15 +74,9 @@ def rank_words(photos: Iterable[Photo], protocol: dict[str, Any]) -> list[tuple[
 
 
 def queries_for(texts: Sequence[str], photos: Sequence[Photo], protocol: dict[str, Any] | None = None) -> Queries:
-    """Make queries of given texts over any photographs with words; relevant by comparing words.
+    """Make queries of Q texts over N photographs with words, relevant by comparing words by a manifest's protocol.
 
-    Args:
-        texts: Q query texts.
-        photos: N photographs.
-        protocol: a manifest's protocol; by default the field's common one (:data:`WORD_PROTOCOL`).
-
-    Returns:
-        Queries with ``texts`` unchanged; one without a relevant photograph stays, with an all-False row.
+    The texts stay unchanged; one without a relevant photograph stays, with an all-False row.
     """
     protocol = protocol or WORD_PROTOCOL
     rows: dict[str, list[int]] = {}
@@ -119,11 +113,8 @@ def build_queries(parsed: Parsed, protocol: dict[str, Any], folder: Path, name: 
     A query without any relevant photograph has no average precision: it is left out, with a warning, which
     happens where a frozen list meets a part of its set.
 
-    Args:
-        parsed: what the parser returned.
-        protocol: the manifest's protocol for the split.
-        folder: the folder of the manifests, for frozen lists.
-        name: the set's name for messages.
+    The protocol is the manifest's for the split; ``folder`` holds the manifests and the frozen lists, ``name`` is the
+    set's for messages.
     """
     rule, photos = protocol["queries"]["rule"], parsed.photos
     groups: dict[str, tuple[str, ...]] = {}

@@ -26,13 +26,10 @@ _ADMITTED = {"numpy.ndarray", "numpy.dtype"} | {
 def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
     """Read a JSON file in UTF-8, with or without a byte order mark.
 
-    Args:
-        path: the file.
-        pairs: makes something of the keys and values of each object; None makes a dict, the last of equal keys counts.
+    ``pairs`` makes something of the keys and values of each object; None makes a dict, the last of equal keys counts.
 
     Raises:
         ParseError: not UTF-8 text, not JSON (names the line), or nested too deep to be read.
-        OSError: the file cannot be read.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=pairs)
@@ -45,18 +42,10 @@ def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None =
 
 
 def read_mat(path: Path, variables: Sequence[str] | None = None) -> dict[str, Any]:
-    """Read a MATLAB file of version 5 or lower.
-
-    Args:
-        path: the file.
-        variables: only these, where they are there; None reads all.
-
-    Returns:
-        Variable -> array.
+    """Read a MATLAB file of version 5 or lower, all variables or only these where they are there: variable -> array.
 
     Raises:
         ParseError: not such a file.
-        OSError: the file cannot be read.
     """
     from scipy.io import loadmat  # slow to import, and only few sets need it
 
@@ -80,16 +69,11 @@ class _Unpickler(pickle.Unpickler):
 def read_npy(path: Path) -> np.ndarray:
     """Read a ``.npy`` file of objects, as ``numpy.save`` writes for a dict or a list, without running code from it.
 
-    Args:
-        path: the file, at most 16 MiB.
-
-    Returns:
-        The array, dtype object; of shape ``()`` for a dict, which is ``array.item()``.
+    The array, dtype object, has the shape ``()`` for a dict, which is ``array.item()``.
 
     Raises:
-        ParseError: too large, not a ``.npy`` file, one of numbers, broken off, or with a pickle that names any other
-            class or function than NumPy's arrays.
-        OSError: the file cannot be read.
+        ParseError: larger than 16 MiB, not a ``.npy`` file, one of numbers, broken off, or with a pickle that names any
+            other class or function than NumPy's arrays.
     """
     if (size := path.stat().st_size) > MAX_PICKLE:
         raise ParseError(path, None, f"{size:,} bytes; a list of names is below {MAX_PICKLE:,}")
@@ -144,11 +128,7 @@ class LookUp:
 
 
 def decoded(path: Path, data: bytes, advice: str = "") -> str:
-    """Return the text of a file's bytes, UTF-8 with or without a byte order mark.
-
-    Raises:
-        ParseError: it is not UTF-8; names the line, and what to do where there is an ``advice``.
-    """
+    """Return the text of a file's bytes, UTF-8 with or without a byte order mark, or name the line that is not."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -157,14 +137,9 @@ def decoded(path: Path, data: bytes, advice: str = "") -> str:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line) of a UTF-8 text file: no byte order mark, no line end, no blank lines.
+    """Yield (line number from 1, line) of a UTF-8 text file: no byte order mark, no line end, no blank lines (D3).
 
     ``str.splitlines`` would also cut at U+2028, U+0085 or form feeds, which do occur inside transcriptions.
-
-    Raises:
-        ParseError: the file is not UTF-8; names the line.
-        OSError: the file cannot be read.
-    Source: D3.
     """
     for number, line in enumerate(decoded(path, path.read_bytes()).split("\n"), start=1):
         line = line.removesuffix("\r").removeprefix("\ufeff")  # some files were joined from parts, mark and all
@@ -173,11 +148,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def polygon(path: Path, number: int, fields: Sequence[str], points: int) -> np.ndarray:
-    """Turn coordinate fields x1, y1, x2, ... into a polygon, float32 ``[points, 2]``.
-
-    Raises:
-        ParseError: they are not so many finite numbers; names file and line.
-    """
+    """Turn fields x1, y1, x2, ... of a line into a polygon of finite numbers, float32 ``[points, 2]``."""
     try:
         values = np.array([float(field) for field in fields], dtype=np.float32)
     except ValueError:

@@ -57,17 +57,12 @@ def verify(
     quick: bool = False,
     progress: bool = False,
 ) -> list[Check]:
-    """Check a set as it lies on disk.
+    """Check each split of a set, or one of them, as it lies on disk.
 
     Args:
         name: name or alias, or the path of a folder of photographs.
-        split: one split, or all by default.
         root: the data folder; ``FDP_DATA`` or ``./data`` by default.
         quick: presence, annotations and counts only; no hashes, no decoding. Of a set of many GB presence only.
-        progress: show a bar while images are read.
-
-    Returns:
-        One :class:`Check` for each split.
     """
     if (folder := as_folder(name)) is not None:
         return [_verify_folder(folder, split, quick, progress)]

@@ -20,10 +20,8 @@ def text_heights(gallery: Gallery, size: int, fit: str = "letterbox") -> np.ndar
     The height of a word is the shorter side of the smallest rectangle around its polygon, after the transform that
     the photograph goes through; of a curved word that is more than the height of its letters.
 
-    Args:
-        gallery: photographs with words; only the head of each file is read.
-        size: side of the input, pixels.
-        fit: see :func:`fdp_core.retrieval.geometry.plan_fit`.
+    Only the head of each file is read. ``size`` pixels and ``fit`` are those of
+    :func:`fdp_core.retrieval.geometry.plan_fit`.
 
     Returns:
         float ``[W]``, pixels of the input, legible words in the order of the gallery; words of photographs that cannot

@@ -102,11 +102,8 @@ def parse_first_folder(
 ) -> Parsed:
     """Read a split whose annotations lie in the first of several folders that holds files of a known suffix.
 
-    Args:
-        root: the folder of the set.
-        layout: lists of folders, ``images`` and ``annotations``.
-        readers: suffixes -> what reads such files; where a folder holds several kinds, the first is read.
-        key: stem of an annotation file -> stem of its image.
+    ``readers`` are suffixes -> what reads such files; where a folder holds several kinds, the first is read. ``key`` is
+    that of :func:`parse_folders`.
     """
     for folder in (root / name for name in layout["annotations"]):
         for suffixes, read in readers.items():
