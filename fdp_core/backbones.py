@@ -117,16 +117,10 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def trunk(self, images: Tensor) -> Tensor:
-        """Run the stem and layers 1-4.
-
-        Args:
-            images: float [B, 3, S, S], normalised; S a multiple of 32.
+        """Run the stem and layers 1-4 on normalised images, float [B, 3, S, S] with S a multiple of 32.
 
         Returns:
             F, float [B, C, G, G] with G = S / 32.
-
-        Raises:
-            ValueError: the images are not square or do not divide by the stride.
         """
         shape = list(images.shape)
         if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or shape[2] % STRIDE:
@@ -137,11 +131,7 @@ class Backbone(nn.Module):
     def zero_shot(self, images_or_features: Tensor) -> Tensor:
         """Encode images by CLIP's own attention pool, positions resized in 2-D to the input's grid (B3).
 
-        Args:
-            images_or_features: normalised images [B, 3, S, S] or trunk features [B, C, G, G].
-
-        Returns:
-            float [B, D], un-normalised.
+        Normalised images [B, 3, S, S] or trunk features [B, C, G, G] become float [B, D], un-normalised.
         """
         x = images_or_features.to(self.device)
         features = self.trunk(x) if x.shape[1] == 3 else x.float()

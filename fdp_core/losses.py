@@ -137,14 +137,10 @@ def localisation(
 
 
 def total(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str, Tensor]:
-    """Add the weighted terms up.
-
-    Args:
-        terms: named scalars, for example ``align``, ``distract`` and ``loc``.
-        weights: a weight for each of them (1 : 1 : 1 in the released code).
+    """Add the weighted terms up (1 : 1 : 1 in the released code).
 
     Returns:
-        The terms, unweighted, and their weighted sum ``total``.
+        The terms, named scalars, unweighted, and their weighted sum ``total``.
 
     Raises:
         ValueError: a term has no weight, or a weight no term.

@@ -66,22 +66,16 @@ def count_words(galleries: Iterable[Gallery]) -> Counter[str]:
     )
 
 
-def frequent_words(
-    counts: Counter[str] | dict[str, int],
-    size: int = 500,
-    always: Iterable[str] = ("the", "office"),
-    fill: Iterable[str] = FUNCTION_WORDS + CONTENT_WORDS,
-) -> list[str]:
+def frequent_words(counts: dict[str, int], size: int = 500) -> list[str]:
     """Choose the words that the two clusters are fitted on.
 
     Args:
         counts: how often each word stands in the training set.
-        size: how many words to return; fewer come back when neither ``counts`` nor ``fill`` holds enough.
-        always: words that must be in the list (the cluster anchors).
-        fill: general words, alternately taken from both ends' halves after the counted ones run out, each at most once.
+        size: how many words to return; fewer come back when there are not enough.
 
     Returns:
-        Lower-case words of 3-13 characters: ``always`` first, then by falling count, then by alphabet, then ``fill``.
+        Lower-case words of 3-13 characters: the anchors of the clusters, "the" and "office", then by falling count,
+        then by alphabet, then from the general lists, each at most once.
 
     Raises:
         ValueError: ``size`` is smaller than two, so two clusters cannot be fitted.
@@ -97,8 +91,8 @@ def frequent_words(
         (word for word in merged if MIN_LENGTH <= len(word) <= MAX_LENGTH and word.isalnum()),
         key=lambda word: (-merged[word], word),
     )
-    chosen = dict.fromkeys(fold(word) for word in always)
-    for word in [*counted, *_alternate(list(fill))]:
+    chosen = dict.fromkeys(("the", "office"))
+    for word in [*counted, *_alternate([*FUNCTION_WORDS, *CONTENT_WORDS])]:
         if len(chosen) >= size:
             break
         chosen.setdefault(word)

@@ -70,10 +70,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
     if isinstance(value, Path) or (
         isinstance(value, str) and (value.startswith(("/", "~")) or re.match(r"[A-Za-z]:\\", value))
     ):
@@ -89,33 +87,16 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def record(
-    report: Any,
-    parameters: dict[str, Any] | None = None,
-    metric: str = "mAP",
-    device: Any = None,
-    seconds: float | None = None,
-    **extra: Any,
-) -> dict[str, Any]:
-    """Make the record of one evaluation.
+def record(report: Any, parameters: dict[str, Any] | None = None, device: Any = None, **extra: Any) -> dict[str, Any]:
+    """Make the record of one evaluation: a dict of plain JSON values; its value is the mAP, all metrics in per cent.
 
     Args:
         report: an :class:`fdp_core.evaluation.report.Report`.
         parameters: what the run was asked to do; the system's own settings are added.
-        metric: which of the report's numbers is the record's ``value``; all of them stand in ``values``.
         device: where it ran; None for what the report tells, else the CPU.
-        seconds: wall time; None for the sum of the report's parts.
         extra: further fields, for example ``backbone`` of a system that does not tell it.
-
-    Returns:
-        A dict of plain JSON values; all metrics in per cent.
-
-    Raises:
-        ValueError: the metric is not in the report, or a value is not finite.
     """
     values = {name: 100 * value for name, value in report.values().items()}
-    if metric not in values:
-        raise ValueError(f"The report has no metric {metric!r}; it has {', '.join(values)}.")
     settings = dict(report.settings)
     # changes with every training: the model's hash is no part of the identity
     names = {name: settings.pop(name, None) for name in ("backbone", "weights_hash", "model_hash")}
@@ -137,10 +118,10 @@ def record(
         "parameters": {**settings, **(parameters or {})},
         "manifest_hash": report.manifest_hash or None,
         "device": device or getattr(report.speed, "device", "cpu"),
-        "seconds": sum(report.seconds.values()) if seconds is None else seconds,
+        "seconds": sum(report.seconds.values()),
         "speed": speed,
     }
-    return measurement(report.system, metric, values, **names, **facts, **extra)
+    return measurement(report.system, "mAP", values, **names, **facts, **extra)
 
 
 def measurement(system: str, metric: str, values: dict[str, float], model: Any = None, **facts: Any) -> dict[str, Any]:
@@ -197,15 +178,7 @@ def file_name(entry: dict[str, Any]) -> str:
 
 
 def save(entry: dict[str, Any], folder: str | Path | None = None) -> Path:
-    """Write a record, replacing that of an earlier run of the same thing.
-
-    Args:
-        entry: from :func:`record`.
-        folder: None for :func:`results_folder`.
-
-    Returns:
-        The file.
-    """
+    """Write a record to :func:`results_folder` or another, replacing that of an earlier run of the same thing."""
     entry = check(_plain(entry))
     folder = results_folder() if folder is None else Path(folder)
     path = folder / file_name(entry)
@@ -214,14 +187,9 @@ def save(entry: dict[str, Any], folder: str | Path | None = None) -> Path:
 
 
 def load_all(folder: str | Path | None = None) -> Any:
-    """Read all records of a folder.
+    """Read all records of :func:`results_folder` or another into a pandas DataFrame, by set, system and value.
 
-    Args:
-        folder: None for :func:`results_folder`.
-
-    Returns:
-        A pandas DataFrame, one line a record, sorted by set, system and value; empty, with its columns, where
-        there are no records.
+    It is empty, with its columns, where there are no records.
 
     Raises:
         BadRecord: a file is no record.

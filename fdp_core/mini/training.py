@@ -131,13 +131,8 @@ class Run:
     ) -> Iterator[tuple[int, Any]]:
         """Give number and batch of each step that is left; the loop's body calls :meth:`update`.
 
-        Args:
-            data: the batches.
-            save: writes the weights that ship, after so many steps; called whenever the state is saved.
-            workers: processes that make batches.
-            every: steps between two saves; the last step is saved too.
-            last: stop and save after so many steps.
-            minutes: stop and save after so long.
+        ``save`` writes the weights that ship, after so many steps; it is called whenever the state is saved: ``every``
+        so many steps and at the end, which comes after step ``last`` or after ``minutes``.
         """
         last = min(len(data), last or len(data))
         began, spent = time.time(), self.log[-1]["seconds"] if len(self.log) else 0.0
@@ -166,14 +161,10 @@ class Run:
                 return
 
     def update(self, loss: Tensor, lr: float, values: dict[str, Any], largest: float, smooth: float = 0.0) -> None:
-        """Take one step of the optimiser.
+        """Take one step of the optimiser; a group with a ``share`` gets so much of the learning rate.
 
-        Args:
-            loss: a scalar.
-            lr: the learning rate; a group of the optimiser with a ``share`` gets so much of it.
-            values: scalars to be shown, numbers or tensors, by name; integers are counts.
-            largest: norm to which the gradient is cut.
-            smooth: how much of the values shown before stays in those that are shown, counts aside.
+        The gradient is cut to the norm ``largest``. The ``values`` (scalars by name; integers are counts) are shown,
+        and of those that were shown before ``smooth`` stays in them, counts aside.
         """
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()

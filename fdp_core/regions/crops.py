@@ -55,14 +55,9 @@ def reading_direction(polygon: np.ndarray) -> np.ndarray:
 
 
 def grow(quad: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Move a quadrilateral's sides outwards.
+    """Move the sides of a quadrilateral, corners [4, 2] clockwise from the upper left, outwards: float32 [4, 2].
 
-    Args:
-        quad: corners [4, 2], clockwise from the upper left.
-        before: (left, top) and ``after``: (right, bottom), in heights of the quadrilateral; negative moves inwards.
-
-    Returns:
-        Corners float32 [4, 2].
+    ``before`` is (left, top) and ``after`` (right, bottom), in heights of the quadrilateral; negative moves inwards.
     """
     x, y = quad[1] - quad[0], quad[3] - quad[0]
     x = x / max(float(np.linalg.norm(x)), 1e-6) * float(np.linalg.norm(y))
@@ -75,15 +70,9 @@ def grow(quad: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def cut(image: np.ndarray, quad: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Cut a quadrilateral out of an image and make it a rectangle.
+    """Cut a quadrilateral out of an image, uint8 [h, w, 3], and make it a rectangle: uint8 [height, width, 3].
 
-    Args:
-        image: uint8 [h, w, 3].
-        quad: corners [4, 2] in pixels, clockwise from the word's upper left; parts outside the image repeat its edge.
-        height: of the result, pixels. width: of the result, pixels.
-
-    Returns:
-        uint8 [height, width, 3].
+    Its corners [4, 2] are in pixels, clockwise from the word's upper left; parts outside the image repeat its edge.
     """
     return cut_all(image, np.asarray(quad)[None], height, width)[0]
 

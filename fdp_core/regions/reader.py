@@ -34,11 +34,8 @@ BITS = 4  # of a change
 def save(path: str | Path, backbone: Backbone, state: dict[str, Tensor], facts: dict | None = None) -> Path:
     """Write an image tower as its difference from the backbone's, whole or not at all; returns the path.
 
-    Args:
-        path: the file.
-        backbone: where the training started.
-        state: the tower's weights, named as its state dict does; equal ones are left out.
-        facts: about the training, JSON.
+    ``state`` holds the tower's weights, named as its state dict does; equal ones are left out. ``facts`` about the
+    training go along as JSON.
     """
     old = backbone.clip.visual.state_dict()
     changes = {name: value.detach().cpu().float() - old[name].cpu().float() for name, value in state.items()}
@@ -55,10 +52,6 @@ def fitting(backbone: Backbone) -> Backbone:
 
 def load(backbone: Backbone, path: str | Path | None = None) -> Backbone:
     """Return a copy of the backbone that reads with another image tower; the backbone is not changed.
-
-    Args:
-        backbone: the CLIP that the reader was trained from.
-        path: the file; None is the one that comes with ``mini``.
 
     Raises:
         FileNotFoundError: there is no such file.

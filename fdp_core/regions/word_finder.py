@@ -55,13 +55,9 @@ CHOSEN |= {"common": COMMON, "sharp": SHARP, "usual": USUAL, "sure": SURE}  # fo
 
 
 class Block(nn.Module):
-    """A bottleneck of CLIP's ResNet without BatchNorm; the stride is a mean over cells.
+    """A bottleneck of CLIP's ResNet without BatchNorm, ``wide`` to ``narrow`` to ``out`` channels.
 
-    Args:
-        wide: channels of the input.
-        narrow: channels in the middle.
-        out: channels of the output.
-        stride: 1 or 2.
+    The stride, 1 or 2, is a mean over cells.
 
     Source: CLIP's ModifiedResNet.
     """
@@ -85,9 +81,7 @@ class Block(nn.Module):
 class WordFinder(nn.Module):
     """Finds words in photographs whose sides are multiples of 32.
 
-    Args:
-        width: channels of the first layers (``mini``: 32).
-        hidden: channels of the pyramid.
+    ``width`` are the channels of the first layers (``mini``: 32), ``hidden`` those of the pyramid.
 
     Source: feature pyramid and distances to four sides as in FCOS and EAST; a certainty that is the overlap to come as
     in generalised focal loss.
@@ -183,8 +177,7 @@ def boxes_of(cells: np.ndarray, middles: np.ndarray, strides: np.ndarray) -> np.
 
     Args:
         cells: float32 [K, 6], logarithms of four distances, cosine and sine, as the network gives them.
-        middles: float32 [K, 2], pixels.
-        strides: float32 [K], pixels.
+        middles: float32 [K, 2], pixels, and ``strides`` [K], pixels.
 
     Returns:
         float32 [K, 6]: centre x and y, length along the text, height across it (pixels), cosine and sine.
@@ -215,13 +208,9 @@ def overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, limit: int, same: float) -> tuple[list[int], np.ndarray]:
-    """Choose which rectangles to keep, best score first, leaving out those that nearly equal a better one.
+    """Choose at most ``limit`` of K rectangles, best score first, leaving out those that overlap a better one too much.
 
-    Args:
-        boxes: float32 [K, 6].
-        scores: [K]; equal ones keep their order.
-        limit: at most so many.
-        same: overlap beyond which two are one.
+    Two are one where they overlap by more than ``same``; equal scores keep their order.
 
     Returns:
         (numbers of the R kept ones, their overlaps with all: float32 [R, K]).
@@ -243,10 +232,8 @@ def merge(
     """Keep the surest of the rectangles that overlap, each as the mean of those that nearly equal it.
 
     Args:
-        boxes: float32 [K, 6], see :func:`boxes_of`.
-        scores: float32 [K], 0..1.
-        limit: at most so many.
-        same: overlap beyond which two are one word.
+        boxes: float32 [K, 6], see :func:`boxes_of`, and their ``scores`` [K] in 0..1.
+        limit, same: as in :func:`suppress`.
         average_from: overlap from which a rectangle joins the mean, weighted by its score.
 
     Returns:
@@ -271,17 +258,17 @@ def quads_of(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, None, :2] + np.stack([-x - y, x - y, x + y, y - x], 1)).astype(np.float32)
 
 
-def candidates(grids: list[np.ndarray], min_score: float, most: int = 300) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rectangles of all cells that are sure enough.
+def candidates(grids: list[np.ndarray], min_score: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rectangles of all cells that are sure enough, of more than 300 the surest.
 
     Args:
         grids: three of float32 [7, H / s, W / s].
         min_score: certainty in 0..1.
-        most: at most so many cells, the surest.
 
     Returns:
         (turned rectangles float32 [K, 6], certainty float32 [K]).
     """
+    most = 300
     height, width = (side * STRIDES[0] for side in grids[0].shape[1:])
     cells = np.concatenate([grid.reshape(7, -1).T for grid in grids])
     wanted = np.flatnonzero(cells[:, 0] > np.log(min_score / (1 - min_score)))
@@ -349,7 +336,6 @@ def find(
     image: np.ndarray,
     options: RegionOptions | None = None,
     same: float = SAME,
-    average_from: float = AVERAGE_FROM,
     margin: tuple[float, float] = MARGIN,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find words in a photograph, at one size or several put together; in a long one part by part.
@@ -358,7 +344,7 @@ def find(
         look: what the network says of one frame: :func:`predict`, or an engine's ``find``.
         image: uint8 [h, w, 3].
         options: sizes, limit, certainty, turns; None: the default ones.
-        same, average_from: see :func:`merge`.
+        same: see :func:`suppress`.
         margin: see :func:`grow`; the default is for cuts that are to be read.
 
     Returns:
@@ -375,7 +361,7 @@ def find(
                 found[:, :2] += corner
                 boxes.append(turn_back(found, turns, image.shape))
                 scores.append(sure)
-    kept, sure = merge(np.concatenate(boxes), np.concatenate(scores), options.limit, same, average_from)
+    kept, sure = merge(np.concatenate(boxes), np.concatenate(scores), options.limit, same)
     return quads_of(grow(kept, margin)), sure
 
 

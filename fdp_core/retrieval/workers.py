@@ -20,13 +20,7 @@ Item, Made = TypeVar("Item"), TypeVar("Made")
 def in_order(
     function: Callable[[Item], Made], items: Sequence[Item], workers: int, progress: bool = False, desc: str = ""
 ) -> Iterator[Made]:
-    """Yield what a function makes of each item, in the items' order, computed by threads.
-
-    Args:
-        function: what to do with an item.
-        items: N items.
-        workers: how many at once, at least 1.
-        progress: show a progress bar, named by ``desc``.
+    """Yield what a function makes of each item, in the items' order, by so many threads; ``desc`` names the bar.
 
     Raises:
         Whatever the function raises. Then, as after Ctrl-C, the items that have not begun are left alone.
@@ -40,12 +34,7 @@ def in_order(
 
 
 class Spare(Generic[Made]):
-    """Things that one thread uses at a time; another one is made when all are in use.
-
-    Args:
-        make: makes one.
-        first: those that are there already.
-    """
+    """Things that one thread uses at a time, ``first`` those that are there; ``make`` makes one when all are in use."""
 
     def __init__(self, make: Callable[[], Made], first: Iterable[Made] = ()) -> None:
         self._make, self._idle = make, collections.deque(first)

@@ -65,20 +65,10 @@ def loss_terms(
     epoch: int,
     means: Means | None = None,
 ) -> dict[str, Tensor]:
-    """Compute the named losses of one batch; gradients flow.
+    """Compute the named losses of one batch as :func:`fdp_core.training.loop.loss_terms`; gradients flow.
 
-    Args:
-        model: the FDP model.
-        data: the training set.
-        squares: the set's images as uint8 [M, S, S, 3], for the trunk; None where its features are kept.
-        batch: B pairs (image, word).
-        distractors: the neighbour lists.
-        config: all switches.
-        epoch: from 1.
-        means: what is saved; None saves nothing.
-
-    Returns:
-        As :func:`fdp_core.training.loop.loss_terms`; equal up to rounding, without dropout.
+    They are equal up to rounding, without dropout. ``squares`` are the set's images, uint8 [M, S, S, 3], for the trunk;
+    None where its features are kept. ``means`` say what is saved; None saves nothing.
 
     Raises:
         ValueError: the trunk shall run but there are no images.

@@ -57,10 +57,6 @@ class Composed:
 def phrases(gallery: Gallery, queries: Queries) -> Composed:
     """Take a set's phrases: those that it names so, else its queries of two words and more, else pairs of neighbours.
 
-    Args:
-        gallery: N photographs.
-        queries: the set's own.
-
     Returns:
         Phrases in their order. Decoys are photographs with at least one of the words; none where the set annotates
         no words (PSTR).

@@ -58,11 +58,7 @@ def from_official(
             "optimizer_state_dict"}, or its names and tensors alone; names may have the prefix ``module.``.
         backbone: the CLIP that it was trained on (RN50 for the authors').
         words: the frequent words for the clusters.
-        config: the switches; by default ``paper_compat`` with the image size and the context lengths of the
-            file.
-
-    Returns:
-        The model in eval mode.
+        config: by default ``paper_compat`` with the image size and the context lengths of the file.
 
     Raises:
         ValueError: names are missing or unknown, or shapes do not fit the backbone; all of them are listed.

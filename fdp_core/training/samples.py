@@ -57,17 +57,13 @@ class TrainingSet:
         return torch.tensor(table, dtype=torch.bool).reshape(len(images), len(words))
 
     def split(self, share: float, seed: int) -> tuple[list[int], list[int]]:
-        """Hold out images for model selection (defect E1).
-
-        Args:
-            share: share of the images with samples, 0 to below 1; above 0 at least one image is held out.
-            seed: seed of the choice.
+        """Hold out a share of the images with samples for model selection (E1), at least one where it is above 0.
 
         Returns:
             Images to train on and images to validate on, both sorted; an image is never in both.
 
         Raises:
-            ValueError: the share is out of range or leaves nothing to train on.
+            ValueError: the share is not 0 to below 1, or leaves nothing to train on.
         """
         images = sorted({image for image, _ in self.samples})
         if not 0 <= share < 1:

@@ -34,12 +34,6 @@ def test_a_record_holds_everything_that_the_number_depends_on(report):
     assert json.loads(json.dumps(entry)) == entry
 
 
-def test_another_metric_and_an_unknown_one(report):
-    assert results.record(report, metric="recall@1")["metric"] == "recall@1"
-    with pytest.raises(ValueError, match="has no metric 'map'; it has mAP"):
-        results.record(report, metric="map")
-
-
 def test_a_rerun_replaces_its_file_and_another_run_does_not(report, tmp_path):
     folder = tmp_path / "results"
     first = results.save(results.record(report, {"seed": 1}), folder)
