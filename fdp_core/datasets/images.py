@@ -150,13 +150,13 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
         raise CorruptImage(path, str(error) or type(error).__name__) from error
 
 
-def opens(source: str | os.PathLike[str] | bytes) -> bool:
-    """Tell whether a photograph can be read."""
+def fault(source: str | os.PathLike[str] | bytes) -> str:
+    """Say why a photograph cannot be read, without its folder; "" where it can."""
     try:
         open_image(source)
-    except CorruptImage:
-        return False
-    return True
+    except CorruptImage as error:
+        return error.reason.replace(error.path, os.path.basename(error.path))
+    return ""
 
 
 def date_taken(source: str | os.PathLike[str] | bytes) -> datetime.datetime | None:

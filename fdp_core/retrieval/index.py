@@ -10,7 +10,7 @@ import time
 import unicodedata
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -98,6 +98,21 @@ class _Row(NamedTuple):
         return zlib.crc32(repr(tuple(self)).encode("utf-8", "backslashreplace"))
 
 
+class Encoded(NamedTuple):
+    """A photograph on its way into the index: facts of its row, then its vectors where they were made."""
+
+    id: str
+    path: bytes
+    content: str = ""
+    size: int = 0
+    mtime: int = -1
+    taken: datetime.datetime | None = None
+    fault: str = ""  # why it cannot be read
+    width: int = 0  # numbers of a vector
+    vectors: np.ndarray | None = None  # [K, W] float16, padded
+    corners: np.ndarray | None = None  # [K, 4, 2] float32
+
+
 _VECTORS = ("id", "count", "crc_vectors", "regions", "corners")
 
 
@@ -155,18 +170,38 @@ def _one_of(column: str, values: Sequence[str]) -> str:
     return f"{column} IN ({quoted})"
 
 
-def _encode(system: Embedder, gallery: Gallery) -> VectorSets:
-    """Encode a slice; photographs that cannot be read (the system warns) have no vectors, be it all of them."""
+def look_at(photo: Photo, data: bytes | None = None) -> Encoded:
+    """Read what a row says of a photograph beside its vectors, from its bytes where they are at hand."""
+    seen, young = Encoded(photo.id, os.fsencode(os.path.abspath(photo.path))), time.time_ns() - 2 * 10**9
+    source = photo.source if data is None else data
     try:
-        encoded = system.encode_gallery(gallery)
+        (size, mtime), content = _stamp(photo), sha256_of(source)
+    except OSError as error:
+        return seen._replace(fault=error.strerror or type(error).__name__)
+    # a file may change again within the clock's step: one that is new is hashed the next time, too
+    mtime = mtime if mtime < young else -1
+    return seen._replace(content=content, size=size, mtime=mtime, taken=images.date_taken(source))
+
+
+def encode(system: Embedder, gallery: Gallery, seen: Sequence[Encoded]) -> list[Encoded]:
+    """Add the vectors to what was seen of a gallery's photographs, or why one has none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CorruptPhotographs)  # update tells of all, once
+            sets = VectorSets.of(system.encode_gallery(gallery))
     except ValueError:
-        if any(images.opens(photo.source) for photo in gallery.photos):
+        if not all(images.fault(photo.source) for photo in gallery.photos):
             raise
-        return VectorSets(np.zeros((0, 1), np.float32), np.zeros(len(gallery) + 1, np.int64))
-    sets = VectorSets.of(encoded)
+        sets = VectorSets(np.zeros((0, 1), np.float32), np.zeros(len(gallery) + 1, np.int64))
     if len(sets) != len(gallery):
         raise ValueError(f"The model encoded {len(sets)} photographs of {len(gallery)}.")
-    return sets
+    quads = np.full((len(sets.vectors), 4, 2), np.nan, np.float32) if sets.corners is None else sets.corners
+    padded, width, out = _pad(sets.vectors), sets.vectors.shape[1], []
+    for photo, each, start, end in zip(gallery.photos, seen, sets.starts, sets.starts[1:]):
+        made = each._replace(width=width, vectors=padded[start:end], corners=quads[start:end])
+        lacking = each._replace(fault="" if end > start else images.fault(photo.source) or "the model gave no vector")
+        out.append(made if end > start else lacking)
+    return out
 
 
 class Index:
@@ -192,7 +227,8 @@ class Index:
 
         with self._reading():
             self._db = lancedb.connect(uri)
-            others = [name for name in self._db.list_tables().tables if name != self.name]
+            names = [name for name in self._db.list_tables().tables if name.startswith("photographs")]
+            others = [name for name in names if name != self.name]
         if others:
             told = f"{uri} holds the index of another model too ({', '.join(others)}, not {self.name})"
             warnings.warn(f"{told}. It is kept; this model has a table of its own.", OtherModel, stacklevel=3)
@@ -287,7 +323,12 @@ class Index:
             self._sets = self._gather(self._scan(_VECTORS) if self._rows else iter(()))[1]
         return self._sets
 
-    def update(self, photographs: Gallery | str | Path, progress: bool = True) -> Update:
+    def update(
+        self,
+        photographs: Gallery | str | Path,
+        progress: bool = True,
+        stream: Callable[[list[Photo], frozenset[str | tuple[str, str]]], Iterator[list[Encoded]]] | None = None,
+    ) -> Update:
         """Make the index hold these photographs: encode what is new, follow what moved, drop what is gone.
 
         A file of the same id, size and time is taken as unchanged; any other is hashed, and encoded only where no
@@ -297,9 +338,11 @@ class Index:
         Args:
             photographs: a :class:`fdp_core.datasets.Gallery` or a folder, of which every image file is taken.
             progress: show a bar with the time that is left.
+            stream: encodes photographs elsewhere (:func:`fdp_core.retrieval.cluster.stream`), but for known contents.
 
         Returns:
-            What was done. A warning names photographs that cannot be read; they are tried again by the next call.
+            What was done. A warning names photographs that cannot be read, and so does the table of errors beside this
+            one; they are tried again by the next call.
 
         Raises:
             DatasetMissing: the folder is not there or holds no photograph.
@@ -327,13 +370,18 @@ class Index:
                 columns = {name: [getattr(row, name) for row in moved] for name in ("id", "path")}
                 crcs = pa.array([row.crc() for row in moved], pa.uint32())
                 self._table.merge_insert("id").when_matched_update_all().execute(pa.table({**columns, "crc_row": crcs}))
-            encoded, unreadable = 0, []
+            changed = {photo.id for photo in todo}
+            # a row that may be replaced holds its content for its own photograph only
+            kept = frozenset((row.id, row.content) if row.id in changed else row.content for row in self._rows)
+            encoded, faults = 0, {}
             with tqdm(total=len(todo), desc="index", unit=" photographs", disable=not progress or not todo) as bar:
-                for start in range(0, len(todo), SLICE):
-                    part = tuple(todo[start : start + SLICE])
-                    fresh, missing = self._add(dataclasses.replace(gallery, photos=part))
-                    encoded, unreadable = encoded + fresh, unreadable + missing
+                for part in stream(todo, kept) if stream else self._stream(gallery, todo):
+                    self._commit([each for each in part if not each.fault])
+                    encoded += sum(each.vectors is not None for each in part)
+                    faults |= {each.id: each for each in part if each.fault}
                     bar.update(len(part))
+            self._note(list(faults.values()))
+            unreadable = sorted(faults)
             gone = sorted(known.keys() - ({photo.id for photo in gallery.photos} - set(unreadable)))
             if len(unreadable) == len(gallery):
                 raise ValueError(f"None of the {len(gallery)} photographs of {gallery.name} could be read.")
@@ -344,52 +392,62 @@ class Index:
         self.unreadable = tuple(unreadable)
         return Update(encoded, len(gallery) - encoded - len(unreadable), len(gone), self.unreadable)
 
-    def _add(self, gallery: Gallery) -> tuple[int, list[str]]:
-        """Bring a slice into the table, in one commit; return how many were encoded, and the ids that were not read."""
-        facts, errors = {}, []
-        for photo in gallery.photos:
-            try:
-                facts[photo.id] = photo, _stamp(photo), sha256_of(photo.source)
-            except OSError as error:
-                errors.append((photo.id, error.strerror or type(error).__name__))
-        if errors:
-            warnings.warn(error_report(errors), CorruptPhotographs, stacklevel=3)
-        contents = {content: photo for photo, _, content in facts.values()}
+    def _stream(self, gallery: Gallery, todo: list[Photo]) -> Iterator[list[Encoded]]:
+        """Encode photographs here, a slice after the other, each content once."""
+        for start in range(0, len(todo), SLICE):
+            photos = {photo.id: photo for photo in todo[start : start + SLICE]}
+            seen = {name: look_at(photo) for name, photo in photos.items()}
+            first = {each.content: each for each in seen.values() if not each.fault}
+            held = self._held(first)
+            first = [each for content, each in first.items() if content not in held]
+            if first:
+                fresh = dataclasses.replace(gallery, photos=tuple(photos[each.id] for each in first))
+                made = {each.content: each for each in encode(self.system, fresh, first)}
+                lost = {content: each.fault for content, each in made.items() if each.fault}
+                seen = {
+                    name: each._replace(fault=each.fault or lost.get(each.content, "")) for name, each in seen.items()
+                }
+                seen |= {each.id: each for each in made.values()}
+            yield list(seen.values())
+
+    def _held(self, contents: Collection[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return the vectors and corners of those contents that are in the table."""
         found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         if self._table is not None and contents:
             with self._reading():
                 for batch in self._scan(("content", *_VECTORS), _one_of("content", list(contents))):
-                    names = batch["content"].to_pylist()
-                    found |= {name: each[1:] for name, each in zip(names, _arrays(batch))}
-        fresh = {content: photo for content, photo in contents.items() if content not in found}
-        if fresh:
-            sets = _encode(self.system, dataclasses.replace(gallery, photos=tuple(fresh.values())))
-            quads = np.full((len(sets.vectors), 4, 2), np.nan, np.float32) if sets.corners is None else sets.corners
-            padded = _pad(sets.vectors)
-            for content, start, end in zip(fresh, sets.starts, sets.starts[1:]):
-                if end > start:
-                    found[content] = padded[start:end], quads[start:end]
-            if self._table is None and len(padded):
-                schema = _schema(self.system.model_hash, sets.vectors.shape[1])
-                self._table = self._db.create_table(self.name, schema=schema)
-        rows, young = [], time.time_ns() - 2 * 10**9
-        for photo, (size, mtime), content in facts.values():
-            if content not in found:
-                continue
-            folder = str(PurePosixPath(photo.id).parent).removeprefix(".")
-            path = os.fsencode(os.path.abspath(photo.path))
-            # a file may change again within the clock's step: one that is new is hashed the next time, too
-            name = photo.id, folder, path, content, size, mtime if mtime < young else -1
-            vectors = len(found[content][0]), _crc(*found[content])
-            rows.append(_Row(*name, images.date_taken(photo.source), self.system.model_hash, *vectors))
-        if rows:
-            columns = dict(zip(_Row._fields, map(list, zip(*rows)))) | {"crc_row": [row.crc() for row in rows]}
-            for name, flat in zip(("regions", "corners"), zip(*(found[row.content] for row in rows))):
-                columns[name] = _lists(np.concatenate(flat), [row.count for row in rows])
-            merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(pa.table(columns, schema=self._table.schema))
-        missing = sorted({photo.id for photo in gallery.photos} - {row.id for row in rows})
-        return sum(row.content in fresh for row in rows), missing
+                    found |= {name: each[1:] for name, each in zip(batch["content"].to_pylist(), _arrays(batch))}
+        return found
+
+    def _commit(self, part: list[Encoded]) -> None:
+        """Bring a slice into the table, in one commit."""
+        if not part:
+            return
+        found = {each.content: (each.vectors, each.corners) for each in part if each.vectors is not None}
+        if self._table is None:
+            schema = _schema(self.system.model_hash, max(each.width for each in part))
+            self._table = self._db.create_table(self.name, schema=schema)
+        found |= self._held({each.content for each in part} - found.keys())
+        rows = []
+        for each in part:
+            folder, vectors = str(PurePosixPath(each.id).parent).removeprefix("."), found[each.content]
+            facts = each.id, folder, each.path, each.content, each.size, each.mtime, each.taken
+            rows.append(_Row(*facts, self.system.model_hash, len(vectors[0]), _crc(*vectors)))
+        columns = dict(zip(_Row._fields, map(list, zip(*rows)))) | {"crc_row": [row.crc() for row in rows]}
+        for name, flat in zip(("regions", "corners"), zip(*(found[row.content] for row in rows))):
+            columns[name] = _lists(np.concatenate(flat), [row.count for row in rows])
+        merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+        merge.execute(pa.table(columns, schema=self._table.schema))
+
+    def _note(self, faults: list[Encoded]) -> None:
+        """Tell which photographs could not be read, in a warning and in the table of errors."""
+        name = self.name.replace("photographs", "errors")
+        if faults:
+            warnings.warn(error_report([(each.id, each.fault) for each in faults]), CorruptPhotographs, stacklevel=3)
+            columns = {field: [getattr(each, field) for each in faults] for field in ("id", "path", "fault")}
+            self._db.create_table(name, pa.table(columns), mode="overwrite")
+        elif name in self._db.list_tables().tables:
+            self._db.drop_table(name)
 
     def _optimize(self) -> None:
         """Make few files of many, and let the index learn what is new, when there is enough of it."""

@@ -149,7 +149,7 @@ def test_when_a_photograph_was_taken(tmp_path):
 
 def test_a_photograph_in_memory(tmp_path):
     data = picture(tmp_path / "a.png").read_bytes()
-    assert images.open_image(data).size == (20, 10) and images.opens(data) and not images.opens(b"no picture")
+    assert images.open_image(data).size == (20, 10) and not images.fault(data) and images.fault(b"no picture")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert not images.opens(data[:40])
+        assert images.fault(data[:40])
