@@ -200,8 +200,8 @@ def status_table(stage: Path) -> str:
     return _template("status", runs=runs, places=places) if runs else "*No chapter has been run for this build.*"
 
 
-def pretraining_table(log: Path, rows: int = 13) -> str:
-    """Return the log of mini's pre-training as a table of about ``rows`` lines, first and last included.
+def pretraining_table(log: Path) -> str:
+    """Return the log of mini's pre-training as a table of about 13 lines, first and last included.
 
     A line of the log lacks what its step does not learn; an en dash says so.
 
@@ -212,7 +212,7 @@ def pretraining_table(log: Path, rows: int = 13) -> str:
         raise PageError(
             f"{log.name} is missing or empty: it is log.jsonl of the run that made fdp_core/assets/mini.safetensors"
         )
-    last = len(lines) - 1
+    rows, last = 13, len(lines) - 1
     chosen = [lines[round(i * last / (rows - 1))] for i in range(rows)] if last >= rows else lines
     return _template("pretraining", lines=chosen)
 

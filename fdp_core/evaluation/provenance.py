@@ -56,11 +56,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def device(name: Any = "cpu") -> str:
-    """Describe a device in words, for example ``cpu (AMD EPYC 7763, 2 threads)``.
-
-    Args:
-        name: a torch device or its name.
-    """
+    """Describe a torch device, or one by its name, in words, for example ``cpu (AMD EPYC 7763, 2 threads)``."""
     import torch
 
     chosen = torch.device(name)
@@ -103,11 +99,7 @@ def home() -> Path:
 
 
 def cache_folder(kind: str) -> Path:
-    """Return the folder of one kind of cache: under ``FDP_CACHE``, else under ``.cache`` of :func:`home`.
-
-    Args:
-        kind: for example "features" or "indexes".
-    """
+    """Return the folder of a kind of cache such as "features": under ``FDP_CACHE``, else ``.cache`` of :func:`home`."""
     return Path(os.environ.get("FDP_CACHE") or home() / ".cache").expanduser() / kind
 
 
@@ -120,10 +112,8 @@ def index_folder(photographs: str | Path, model_hash: str) -> Path:
 def run_folder(name: str, **facts: Any) -> Path:
     """Return the folder of a training run: ``runs/<name>_<digest>`` under :func:`home`.
 
-    Args:
-        name: what runs, for example "05_train".
-        facts: everything that tells this run from others; equal facts give the same folder, so that an
-            interrupted run is found again.
+    ``facts`` are everything that tells this run from others; equal facts give the same folder, so that an interrupted
+    run is found again.
     """
     return home() / "runs" / f"{_slug(name)}_{_digest(facts)}"
 

@@ -108,16 +108,7 @@ def unscored_last(scores: np.ndarray) -> np.ndarray:
 
 
 def kind_groups(kinds: np.ndarray) -> dict[str, np.ndarray]:
-    """Turn cluster numbers into groups.
-
-    Args:
-        kinds: [Q] int, 0 for function words and 1 for content words.
-
-    Returns:
-        {"function": [Q] bool, "content": [Q] bool}.
-
-    Source: FDP section 3.3.
-    """
+    """Turn cluster numbers [Q], 0 function and 1 content, into groups of queries, [Q] bool each (FDP section 3.3)."""
     kinds = np.asarray(kinds)
     return {"function": kinds == 0, "content": kinds == 1}
 
@@ -134,9 +125,6 @@ def evaluate(
         ks: the k of recall@k and P@k.
         kinds: [Q] int, 0 function and 1 content, to split all systems in the same way; None asks the system's
             ``assign_kinds`` where it has one. Groups that come with the queries win over both.
-
-    Returns:
-        A :class:`Report`.
 
     Raises:
         TypeError: the system is neither an embedder nor a scorer.
@@ -181,14 +169,13 @@ def evaluate(
             told = f"{system.name} gave no number (NaN) for some queries on {named}"
             warnings.warn(f"{told}; these count as unreadable for all queries.", stacklevel=2)
     else:
-        features = system.encode_gallery(gallery)
-        if not isinstance(features, VectorSets):
-            features = np.asarray(features)
+        sets = VectorSets.of(system.encode_gallery(gallery))
         seconds["gallery"], start = clock() - start, clock()
         encoded = np.asarray(system.encode_queries(texts))
         seconds["queries"] = clock() - start
-        _check_rows(system.name, features, encoded, shape)
-        sets = VectorSets.of(features)
+        if encoded.ndim != 2 or (len(encoded), len(sets)) != shape or np.isnan(encoded).any():
+            told = f"vectors of {len(sets)} photographs and queries {encoded.shape}"
+            raise ValueError(f"System {system.name!r} gave {told}; expected {shape[1]} and [{shape[0]}, D], never NaN.")
         missing, scores = ~sets.readable, score_texts(system, sets, texts, encoded).astype(float)
     if scores.shape != shape:
         raise ValueError(f"System {system.name!r} gave scores of shape {scores.shape}; expected {shape}.")
@@ -225,15 +212,3 @@ def evaluate(
         groups_from=groups_from,
         settings=dict(getattr(system, "settings", {})),
     )
-
-
-def _check_rows(name: str, features: np.ndarray | VectorSets, encoded: np.ndarray, shape: tuple[int, int]) -> None:
-    vectors = features.vectors if isinstance(features, VectorSets) else features
-    if vectors.ndim != 2 or encoded.ndim != 2 or (len(encoded), len(features)) != shape:
-        told = f"{len(features)} photographs with {vectors.shape}" if vectors is not features else features.shape
-        raise ValueError(
-            f"System {name!r} gave features {told} and queries {encoded.shape}; expected "
-            f"[{shape[1]}, D] and [{shape[0]}, D]."
-        )
-    if np.isnan(encoded).any():
-        raise ValueError(f"System {name!r} gave NaN for a query.")

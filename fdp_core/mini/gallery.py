@@ -42,11 +42,7 @@ ATTRIBUTES = tuple((colour, word) for colour in ("red", "blue", "green", "yellow
 def plan(rng: np.random.Generator, images: int) -> list[list[Sign]]:
     """Deal what the gallery must hold to ``images`` images, then fill each up with other words.
 
-    Args:
-        rng: the random generator. images: number of images.
-
-    Returns:
-        For each image its signs, larger first.
+    Each image gets its signs, larger first.
     """
     must: list[Sign] = []
     for word in (*DRAWABLE, *CONTENT, *FUNCTION):

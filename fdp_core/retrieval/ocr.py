@@ -45,15 +45,10 @@ def split_words(lines: list[str]) -> list[str]:
 
 
 def similarity(query: str, words: list[str]) -> float:
-    """Score the words read on one photograph against a query.
+    """Score the normalised words read on one photograph against a query, a word or a phrase, in 0-1.
 
-    Args:
-        query: a word or a phrase.
-        words: normalised words of the photograph.
-
-    Returns:
-        1 - edit distance / longer length to the nearest word, 0-1; for a phrase the mean over its words; 0
-        where nothing was read.
+    It is 1 - edit distance / longer length to the nearest word, for a phrase the mean over its words; 0 where nothing
+    was read.
 
     Source: TDSL's protocol for spotters (normalised edit distance, letters and digits, lower case).
     """

@@ -187,9 +187,6 @@ def point_auc(values: np.ndarray, text: np.ndarray, beside: np.ndarray | None = 
     Returns:
         (AUC, the chance that a point on text gets a higher value than a point beside it; average precision). A map
         that knows nothing gets 0.5 and the share of text.
-
-    Raises:
-        ValueError: there is no text, or nothing but text.
     """
     beside = 1 - text if beside is None else beside
     if not (text.sum() > 0 and beside.sum() > 0):

@@ -75,20 +75,14 @@ def learn(
     decide: Callable[[list[str]], np.ndarray] | None = None,
     progress: bool = False,
 ) -> PromptOnly:
-    """Train contexts of one length by FDP's losses, everything else fixed.
+    """Train contexts of one length by FDP's losses, everything else of ``trained`` fixed; the model is in eval mode.
 
     Args:
-        trained: the model around which they are trained.
         length: vectors of both contexts, 0 or more; with 0 there is nothing to learn.
         galleries: training galleries.
         stores: their photographs' vectors by ``trained`` (:func:`fixed_vectors`), in the same order.
         epochs: passes over the training words; the epoch that does best on held-out training photographs is kept.
-        seed: as in :class:`PromptOnly`.
-        decide: as in :class:`PromptOnly`.
-        progress: show a progress bar.
-
-    Returns:
-        The model, in eval mode.
+        seed, decide: as in :class:`PromptOnly`.
     """
     model = PromptOnly(trained, length, seed, decide).eval()
     if length:
@@ -98,12 +92,7 @@ def learn(
 
 
 def of_gallery(index: Index, gallery: Gallery) -> VectorSets:
-    """Put an index's vectors into a gallery's order, without vectors where a photograph could not be read.
-
-    Args:
-        index: a :class:`fdp_core.retrieval.index.Index` of this gallery.
-        gallery: N photographs.
-    """
+    """Put an index's vectors into a gallery's order, without vectors where a photograph could not be read."""
     sets, at = index.sets, {name: row for row, name in enumerate(index.ids)}
     found = [slice(*sets.starts[at[photo.id] :][:2]) if photo.id in at else slice(0) for photo in gallery.photos]
     parts = [sets.vectors[rows] for rows in found]

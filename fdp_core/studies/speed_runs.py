@@ -58,18 +58,25 @@ CHOICES = {"clock": ("cpu", "wall"), "kind": ("clustered", "gaussian"), "rungs":
 
 
 def _finish(
-    args: argparse.Namespace, system: str, metric: str, values: dict[str, float], protocol: str, **facts: object
+    args: argparse.Namespace,
+    system: str,
+    metric: str,
+    values: dict[str, float],
+    protocol: str,
+    timings: speed.Timings,
+    gallery: Gallery | None = None,
+    **facts: object,
 ) -> None:
     """Print the values and write the record."""
+    if timings.cpu:
+        values["seconds of the process over the clock's"] = timings.busy()
     for name, value in values.items():
         print(f"{name}: {value:.4g}")
+    if gallery:
+        facts |= {"set": gallery.name, "split": gallery.split, "manifest_hash": gallery.manifest_hash}
     parameters = {key: value for key, value in vars(args).items() if key != "name"} | facts.pop("found", {})
-    entry = results.measurement(system, metric, values, protocol=protocol, parameters=parameters, **facts)
-    print(results.save(entry).name)
-
-
-def _about(gallery: Gallery) -> dict[str, str]:
-    return {"set": gallery.name, "split": gallery.split, "manifest_hash": gallery.manifest_hash}
+    facts = {"seconds": timings.seconds(), **facts, "protocol": protocol, "parameters": parameters}
+    print(results.save(results.measurement(system, metric, values, **facts)).name)
 
 
 def _describe(system: Embedder | Scorer, gallery: Gallery) -> None:
@@ -138,9 +145,9 @@ def photograph_speed(args: argparse.Namespace) -> None:
         values |= speed.spread(f"{name}, % of OCR", timings.ratio(name, rival))
         values[f"{name}, ms"] = 1000 * timings.median(name)
     protocol = f"{args.rounds} rounds in turn over {len(gallery)} photographs; read, decode, encode or read words"
-    facts = {"images": len(gallery), "seconds": timings.seconds() * len(gallery), **_about(gallery)}
+    facts = {"images": len(gallery), "seconds": timings.seconds() * len(gallery)}
     facts |= {"found": {"ocr": versions[rival], "rival": rival}, "model": checkpoint.load(checkpoint.SHIPPED)}
-    _finish(args, "speed", f"{next(iter(REGIONS))}, % of OCR", values, protocol, **facts)
+    _finish(args, "speed", f"{next(iter(REGIONS))}, % of OCR", values, protocol, timings, gallery, **facts)
 
 
 def query_latency(args: argparse.Namespace) -> None:
@@ -182,13 +189,12 @@ def query_latency(args: argparse.Namespace) -> None:
         values |= speed.spread(f"{name}, % of exact", timings.ratio(name, "exact", args.clock))
     values["text and exact, ms"] = values["text, ms"] + values["exact, ms"]
     values |= {"vectors": args.count, "dimensions": width, "bytes of the vectors": vectors.nbytes}
-    values["seconds of the process over the clock's"] = timings.busy()
     protocol = (
         f"{args.rounds} rounds over {len(encoded)} queries one by one, in turn; {args.kind} vectors; "
         f"clock: {args.clock}"
     )
-    facts = {"queries": len(encoded), "model": model, "seconds": timings.seconds(), **_about(gallery)}
-    _finish(args, "query", "text and exact, ms", values, protocol, **facts)
+    facts = {"queries": len(encoded), "model": model}
+    _finish(args, "query", "text and exact, ms", values, protocol, timings, gallery, **facts)
 
 
 def training_step(args: argparse.Namespace) -> None:
@@ -226,10 +232,9 @@ def training_step(args: argparse.Namespace) -> None:
     values |= {"filling the cache, CPU s an image": fill, "samples an image": each}
     values["distinct texts"] = float(len({word for _, word in batch}))
     values["largest difference of the losses"] = max(losses.values()) - min(losses.values())
-    values["seconds of the process over the clock's"] = timings.busy()
     protocol = f"{args.rounds} rounds in turn, batch {len(batch)}, {settings.candidates} candidates; CPU seconds"
-    facts = {"images": len(data.ids), "model": model, "seconds": timings.seconds(), **_about(gallery)}
-    _finish(args, "training step", f"{last}, % of direct", values, protocol, **facts)
+    facts = {"images": len(data.ids), "model": model}
+    _finish(args, "training step", f"{last}, % of direct", values, protocol, timings, gallery, **facts)
 
 
 def trunk_speed(args: argparse.Namespace) -> None:
@@ -249,13 +254,11 @@ def trunk_speed(args: argparse.Namespace) -> None:
         values |= speed.spread(f"trunk over product, {name}, %", speed.trunk_share(timings, count, name, args.clock))
         values |= speed.spread(f"trunk over trunk as it is, {name}, %", gain)
     values |= {f"{name}, ms": 1000 * timings.median(name, args.clock) for name in timings.cpu}
-    values["seconds of the process over the clock's"] = timings.busy()
     print("unstable:", *timings.unstable(args.clock) or ["none"])
     protocol = (
         f"{args.rounds} rounds in turn on noise, batch {args.batch}; clock: {args.clock}; random weights but mini's"
     )
-    facts = {"model": model, "seconds": timings.seconds()}
-    _finish(args, "trunk speed", "FDP over trunk, float32, %", values, protocol, **facts)
+    _finish(args, "trunk speed", "FDP over trunk, float32, %", values, protocol, timings, model=model)
 
 
 def index_scale(args: argparse.Namespace) -> None:
@@ -301,8 +304,8 @@ def index_scale(args: argparse.Namespace) -> None:
     values["exact, ms"] = 1000 * exact.median("exact", "wall")
     values["recall@10, %"] = 100 * vector_search.recall(np.array(hits), np.array(right))
     protocol = f"{args.rounds} rounds over {len(texts)} queries one by one; made vectors; clock: wall"
-    facts = {"queries": len(texts), "images": args.count, "model": model, "seconds": timings.seconds()}
-    _finish(args, "index scale", "recall@10, %", values, protocol, **facts, **_about(gallery))
+    facts = {"queries": len(texts), "images": args.count, "model": model}
+    _finish(args, "index scale", "recall@10, %", values, protocol, timings, gallery, **facts)
 
 
 class _Made:

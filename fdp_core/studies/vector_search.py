@@ -20,14 +20,7 @@ def jittered(vectors: np.ndarray, count: int, noise: float = 0.3, seed: int = 0)
     Real features come in clusters; random directions do not. So each new vector is a real one, moved a random part of
     the way to one of its ten nearest neighbours, with noise in all directions.
 
-    Args:
-        vectors: [N, D] float32, unit norm, N at least 2.
-        count: how many.
-        noise: length of the noise before normalisation.
-        seed: of the draws.
-
-    Returns:
-        [count, D] float32, unit norm.
+    ``vectors`` and the ``count`` new ones are float32, unit norm; ``noise`` is its length before normalisation.
 
     Source: interpolation between neighbours, as in SMOTE (Chawla et al. 2002).
     """

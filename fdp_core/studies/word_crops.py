@@ -26,12 +26,8 @@ def evaluate(
 ) -> report.Report:
     """Rank the word crops of a gallery for its queries.
 
-    Args:
-        system: reads crops of words.
-        gallery: photographs with words and polygons; ignored words are left out.
-        queries: Q texts; one that no single word answers is left out.
-        protocol: of the split, as in its manifest: how a word's text becomes a query.
-        ks: the k of recall@k and P@k.
+    Ignored words, and queries that no single word answers, are left out. The ``protocol`` of the split, as in its
+    manifest, says how a word's text becomes a query; ``ks`` are those of recall@k and P@k.
 
     Raises:
         ValueError: no word answers a query.
