@@ -174,8 +174,9 @@ def evaluate(
         encoded = np.asarray(system.encode_queries(texts))
         seconds["queries"] = clock() - start
         if encoded.ndim != 2 or (len(encoded), len(sets)) != shape or np.isnan(encoded).any():
-            told = f"vectors of {len(sets)} photographs and queries {encoded.shape}"
-            raise ValueError(f"System {system.name!r} gave {told}; expected {shape[1]} and [{shape[0]}, D], never NaN.")
+            told = f"{len(sets)} photographs with {sets.vectors.shape} and queries {encoded.shape}"
+            expected = f"[{shape[1]}, D] and [{shape[0]}, D], no query with NaN"
+            raise ValueError(f"System {system.name!r} gave {told}; expected {expected}.")
         missing, scores = ~sets.readable, score_texts(system, sets, texts, encoded).astype(float)
     if scores.shape != shape:
         raise ValueError(f"System {system.name!r} gave scores of shape {scores.shape}; expected {shape}.")
