@@ -1,8 +1,13 @@
-"""The one training loop: over cached trunk features, resumable to the bit, selection on held-out images."""
+"""The one training loop: over cached trunk features, resumable to the bit, selection on held-out images.
+
+Under ``torchrun``, once ``torch.distributed.init_process_group`` was called, each process encodes its share of every
+batch and all take the same step: ``batch_size`` stays that of the whole, however many processes there are.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -11,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
@@ -64,14 +70,20 @@ def loss_terms(
     if config.words_per_image > 1:
         seen = focus_once(model, data, images, device)
     else:
-        seen = model.encode_features(data.features(images, device))
+        seen = _shared(lambda part: model.encode_features(data.features(part, device)), images)
     barred = [data.contents[image] for image in images] if config.drop_true_distractors else None
     candidates = distractors.sample(words, barred, step=epoch).to(device)
     kinds = None
     if config.prompts == "two" and config.distractor_cluster == "anchor":  # C8: distractors inherit their anchor's kind
         own = model.kinds_of(words)
         kinds = torch.cat([own, own.repeat_interleave(distractors.candidates)]).tolist()
-    texts = model.encode_queries(words + candidates.flat(), kinds)  # one call: equal words are encoded once
+    asked = list(zip(words + candidates.flat(), kinds or itertools.repeat(None)))
+
+    def ask(part: list[tuple[str, int | None]]) -> dict[str, Tensor]:  # one call: equal words are encoded once
+        texts, kinds_of_part = zip(*part)
+        return {"texts": model.encode_queries(list(texts), list(kinds_of_part) if kinds else None)}
+
+    texts = _shared(ask, asked)["texts"]
     return weigh(model, data, batch, seen, texts, candidates, config)
 
 
@@ -116,10 +128,41 @@ def weigh(
 def focus_once(model: FDP, data: samples.TrainingSet, images: Sequence[int], device: torch.device) -> dict[str, Tensor]:
     """Encode each distinct image once and hand its ``image`` and ``local_logits`` to all of its B samples."""
     distinct = sorted(set(images))
-    seen = model.encode_features(data.features(distinct, device))
+    seen = _shared(lambda part: model.encode_features(data.features(part, device)), distinct)
     place = {image: row for row, image in enumerate(distinct)}
     rows = torch.tensor([place[image] for image in images], device=device)
     return {name: seen[name].index_select(0, rows) for name in ("image", "local_logits")}
+
+
+def _processes() -> tuple[int, int]:
+    """Return (number of this process, how many there are)."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
+def _shared(encode: Callable[[list[Any]], dict[str, Tensor]], items: list[Any]) -> dict[str, Tensor]:
+    """Encode a share of the items in each process and gather all; gradients go through a process's own share."""
+    rank, world = _processes()
+    if world == 1:
+        return encode(items)
+    size = -(-len(items) // world)
+    padded = items + items[-1:] * (size * world - len(items))
+    gathered = {}
+    for name, own in encode(padded[rank * size : (rank + 1) * size]).items():
+        if name in ("image", "local_logits", "texts"):
+            parts = [torch.empty_like(own) for _ in range(world)]
+            dist.all_gather(parts, own.detach().contiguous())
+            gathered[name] = torch.cat([*parts[:rank], own, *parts[rank + 1 :]])[: len(items)]
+    return gathered
+
+
+def _add_gradients(weights: Sequence[Tensor]) -> None:
+    """Add the gradients of all processes up; a weight without one in any of them stays without."""
+    grads = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+    there = grads[0].new_tensor([weight.grad is not None for weight in weights])
+    dist.all_reduce(flat := torch.cat([*(grad.flatten() for grad in grads), there]))
+    *parts, there = flat.split([*(weight.numel() for weight in weights), len(weights)])
+    for weight, part, some in zip(weights, parts, there.tolist()):
+        weight.grad = part.view_as(weight) if some else None
 
 
 @torch.no_grad()
@@ -203,15 +246,26 @@ def train(
     )
     device = next(model.parameters()).device
     gpus = [device] if device.type == "cuda" else []
-    with only_owner(out_dir), torch.random.fork_rng(devices=gpus):  # the caller's generators stay untouched
+    rank, world = _processes()
+    with (
+        only_owner(None if rank else out_dir),
+        torch.random.fork_rng(devices=gpus),
+    ):  # the caller's generators stay untouched
         torch.manual_seed(config.seed)
         names = hashlib.sha256((data.fingerprint() + "\n".join(distractors.words)).encode()).hexdigest()
         run = Run(model, config, names, None if out_dir is None else Path(out_dir))
-        if not (resume and run.resume()):
+        resumed = resume and run.resume()
+        if world > 1:
+            dist.barrier()
+        if rank:  # the first process alone writes
+            run.out_dir = run.history.path = None
+        if not resumed:
             if model.prompt is not None and config.prompt_start == "neutral":
                 prompt.start_neutral(model.prompt, model.backbone, words, seed=config.seed)
             run.history = History(run.out_dir / LOG if run.out_dir else None)
             run.save()
+        for weight in run.weights if world > 1 else ():
+            dist.broadcast(weight.data, 0)
         try:
             _loop(run, data, drawn, held_out, distractors, progress, callback or (lambda record: None))
         except KeyboardInterrupt:
@@ -251,6 +305,8 @@ def _loop(
                     raise FloatingPointError(f"Epoch {run.epoch}, step {run.step + 1}: a loss is not finite: {values}.")
                 run.optimiser.zero_grad()
                 terms["total"].backward()
+                if _processes()[1] > 1:
+                    _add_gradients(run.weights)
                 run.whole = False
                 run.optimiser.step()
                 run.position, run.step = run.position + 1, run.step + 1

@@ -133,6 +133,7 @@ class Run:
     def __init__(self, model: FDP, config: Config, data_hash: str, out_dir: Path | None) -> None:
         self.model, self.config, self.data_hash, self.out_dir = model, config, data_hash, out_dir
         self.optimiser = make_optimiser(model, config)
+        self.weights = [weight for group in self.optimiser.param_groups for weight in group["params"]]
         self.device, model.threads = next(model.parameters()).device, torch.get_num_threads()
         self.epoch, self.position, self.step = 1, 0, 0  # epochs from 1; position: batches done in this epoch
         self.sums = dict.fromkeys((*TERMS, "total"), 0.0)

@@ -6,7 +6,10 @@ import dataclasses
 import errno
 import itertools
 import json
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +29,7 @@ from fdp_core.retrieval import geometry, workers
 from fdp_core.training import loop, samples, state
 from fdp_core.words import fold, is_legible, keep_for_training
 
+PROGRAM = Path(__file__).with_name("in_processes.py")
 TINY = {
     "embed_dim": 16,
     "vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 32},
@@ -63,16 +67,24 @@ def word(text, column=0, row=0, **facts):
     return FakeWord(text, np.array([[x, y], [x + 30, y], [x + 30, y + 30], [x, y + 30]], dtype=np.float32), **facts)
 
 
-@pytest.fixture(scope="module")
-def backbone():
+@pytest.fixture(scope="module", name="backbone")
+def made_backbone():
+    return make_backbone()
+
+
+def make_backbone():
     torch.manual_seed(0)
     clip = weights.build_mini(TINY)
     mean = std = (0.5, 0.5, 0.5)
     return backbones.Backbone(clip, "mini", weights.CharTokenizer(24), "tiny-hash", mean, std)
 
 
-@pytest.fixture(scope="module")
-def world(backbone):
+@pytest.fixture(scope="module", name="world")
+def made_world(backbone):
+    return make_world(backbone)
+
+
+def make_world(backbone):
     """Twelve photographs of 64 x 64 px with one or two words; a cell shows its word's pattern + noise."""
     rng = np.random.default_rng(0)
     patterns = {text: rng.normal(size=backbone.width) for text in VOCABULARY}
@@ -160,6 +172,24 @@ def test_resume_is_an_unbroken_run_to_the_bit(backbone, world, tmp_path, stop_at
     assert first == second
     last, again = (torch.load(tmp_path / run / state.LAST, weights_only=True) for run in ("whole", "broken"))
     assert same_values(last, again)
+
+
+def test_two_processes_learn_what_one_does_on_the_whole_batch(backbone, world, tmp_path):
+    run(fresh(backbone, probe_dropout=0.0), world, tmp_path / "one")  # dropout would differ from share to share
+    for epochs in ("2", "3"):  # the second goes on where the first ended
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", PROGRAM]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(
+            [*command, tmp_path / "two", epochs], env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = (torch.load(tmp_path / name / state.LAST, weights_only=True) for name in ("one", "two"))
+    assert one["counters"] == two["counters"] and one["model"].keys() == two["model"].keys()
+    for name, value in one["model"].items():  # sums are made in another order: some units of the seventh digit
+        torch.testing.assert_close(two["model"][name], value, atol=1e-5, rtol=1e-4, msg=name)
+    logs = [state.read_log(tmp_path / name / state.LOG) for name in ("one", "two")]
+    assert len(logs[0]) == len(logs[1])
+    np.testing.assert_allclose(*([record["total"] for record in log] for log in logs), rtol=1e-4)
 
 
 def test_a_damaged_training_state_is_named_and_runs_no_code(backbone, world, tmp_path):
