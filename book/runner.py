@@ -72,10 +72,7 @@ def run(root: Path, notebook: Path, target: Path, values: dict[str, Any] | None 
         notebook: the chapter, under ``root``.
         target: the executed copy; replaced only by a run that ended well.
         values: parameters other than the defaults.
-        force: run even where nothing has changed since ``target`` was written.
-
-    Returns:
-        True when the notebook was run, False when the copy at hand is still right.
+        force: run even where nothing has changed since ``target`` was written; else the result is False then.
 
     Raises:
         ChapterFailed: an unknown or mistyped parameter, a failing cell, or an output that names this machine's folders.

@@ -39,14 +39,9 @@ def resize_positions(table: Tensor, grid: int | tuple[int, int], how: str = "2d"
 
 
 def tokens(features: Tensor, positions: Tensor) -> Tensor:
-    """Build the pool's input [mean(F); flatten(F)] + P.
+    """Build the pool's input [mean(F); flatten(F)] + P, float [B, L, C] with L = G*G + 1.
 
-    Args:
-        features: trunk features F, float [B, C, G, G].
-        positions: float [G*G + 1, C].
-
-    Returns:
-        float [B, L, C] with L = G*G + 1.
+    F are trunk features [B, C, G, G], P the positions [L, C].
     """
     cells = features.flatten(2).transpose(1, 2)
     return torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1) + positions
@@ -89,12 +84,7 @@ def _logits(query: Tensor, x: Tensor, w_k: Tensor) -> Tensor:
 def pool_logits(x: Tensor, pool: nn.Module) -> Tensor:
     """Return what the softmax of CLIP's attention pool sees before any shift, up to one number for each head.
 
-    Args:
-        x: tokens with positions, float [B, L, C].
-        pool: an open_clip ``AttentionPool2d``.
-
-    Returns:
-        Logits of the mean token's attention, nats, float [B, H, L].
+    Of tokens with positions, float [B, L, C], these are the logits of the mean token's attention, nats, [B, H, L].
     """
     query = pool.q_proj(x[:, 0]).unflatten(-1, (pool.num_heads, -1))
     return _logits(query, x, pool.k_proj.weight)

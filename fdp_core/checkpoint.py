@@ -48,18 +48,12 @@ class CheckpointError(ValueError):
 
 
 def save(path: str | Path, model: FDP, bits: int | None = None) -> Path:
-    """Write a checkpoint atomically: the old file stays until the new one is whole.
+    """Write a checkpoint atomically and return its path: the old file stays until the new one is whole.
 
     Args:
         path: the file, by custom ``*.safetensors``.
         model: the model; its backbone's weights are not saved, only their name and hash.
         bits: of a trained weight, 2 to 8 (:func:`fdp_core.weights.pack`), for a small file; None: as they are.
-
-    Returns:
-        The path.
-
-    Raises:
-        OSError: the file cannot be written (a full disk, no permission).
     """
     state = model.trained_state() if bits is None else weights.pack(model.trained_state(), bits)
     tensors = {_MODEL + name: value for name, value in state.items()}
@@ -84,15 +78,11 @@ def save(path: str | Path, model: FDP, bits: int | None = None) -> Path:
 def load(
     path: str | Path = SHIPPED, backbone: backbones.Backbone | None = None, device: str | torch.device = "cpu"
 ) -> FDP:
-    """Rebuild a model from a checkpoint, in eval mode.
+    """Rebuild a model with its clusters and word list from a checkpoint, in eval mode.
 
     Args:
         path: the file; by default FDP around mini, which comes with the package.
-        backbone: the backbone that it was trained on; by default the one of that name is loaded.
-        device: where to put a backbone that is loaded here.
-
-    Returns:
-        The model, with its clusters and word list.
+        backbone: the backbone that it was trained on; by default the one of that name is loaded, onto ``device``.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -16,8 +16,7 @@ def alignment(images: Tensor, texts: Tensor, scale: float | Tensor, positives: T
     """CLIP's symmetric contrastive loss between images and words, with one or several positives a row.
 
     Args:
-        images: unit-norm image features ``[B, D]``.
-        texts: unit-norm text features ``[B, D]``; ``[M, D]`` where ``positives`` is given.
+        images: unit-norm image features ``[B, D]``, and ``texts`` alike; ``[M, D]`` where ``positives`` is given.
         scale: CLIP's logit scale (about 100).
         positives: bool ``[B, M]``, "image b contains word m"; every row and column needs one. ``None`` makes
             the pairs of the diagonal the only positives, as the released code does.
@@ -46,11 +45,7 @@ def alignment(images: Tensor, texts: Tensor, scale: float | Tensor, positives: T
 def contrastive(features: Tensor, texts: Tensor, positives: Tensor, scale: float | Tensor) -> Tensor:
     """Multi-positive contrastive loss: each positive is told apart from the negatives only, never from other positives.
 
-    Args:
-        features: unit-norm ``[N, D]``.
-        texts: unit-norm ``[M, D]``.
-        positives: bool ``[N, M]``.
-        scale: the logit scale.
+    ``features`` [N, D] and ``texts`` [M, D] are of unit norm, ``positives`` bool [N, M].
 
     Returns:
         A scalar: the mean of both directions; a row or column without a positive counts only among the negatives.

@@ -40,21 +40,14 @@ class PromptLearner(nn.Module):
         self.context_content = nn.Parameter(INIT_STD * torch.randn(n_content, embed_width, generator=generator))
 
     def forward(self, backbone: Backbone, texts: list[str], kinds: Tensor | None = None) -> Tensor:
-        """Encode prompted texts; equal prompts are encoded once.
+        """Encode N prompted words or phrases: un-normalised ``[N, D]``; equal prompts are encoded once (C3).
 
         Args:
             backbone: supplies ``tokenize``, ``token_embedding``, ``encode_embedded``, ``encode_text``,
                 ``context_length``.
-            texts: N words or phrases.
-            kinds: LongTensor ``[N]``, 0 function, 1 content; only mode "two" needs it.
+            kinds: LongTensor ``[N]``, 0 function, 1 content; only mode "two" needs it, one for each text.
 
-        Returns:
-            Un-normalised text features ``[N, D]``.
-
-        Raises:
-            ValueError: mode "two" without one kind for each text.
-
-        Source: FDP section 3.4; defect C3 (unique words encoded once).
+        Source: FDP section 3.4.
         """
         device = self.context_content.device
         if self.mode != "two":

@@ -57,15 +57,7 @@ class CharTokenizer:
         return "".join(sorted({c for c in _plain(text) if not 32 <= ord(c) <= 126}))
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:
-        """Encode texts; what does not fit is cut, the end token stays.
-
-        Args:
-            texts: one text or N texts.
-            context_length: number of ids a text, if not the tokenizer's own.
-
-        Returns:
-            int64 [N, context_length].
-        """
+        """Encode one text or N: int64 [N, context_length]; what does not fit is cut, the end token stays."""
         texts = [texts] if isinstance(texts, str) else texts
         length = context_length or self.context_length
         ids = np.zeros((len(texts), length), dtype=np.int64)

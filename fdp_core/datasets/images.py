@@ -117,9 +117,6 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
     One of more than ``LARGEST`` pixels is reduced by a whole number, a JPEG while it is decoded. Numbers of more than
     eight bits are scaled by their range. Behind a transparent picture stands white, or black where it is bright itself.
 
-    Args:
-        source: the file, or its bytes.
-
     Raises:
         CorruptImage: the file is missing, truncated, no image, or larger than ``TOO_LARGE`` pixels.
 

@@ -60,11 +60,7 @@ class Manifest:
         return list(self.data["splits"])
 
     def part(self, name: str | None = None) -> str:
-        """Return a part by its name, in any case of letters; the first one where no name is given.
-
-        Raises:
-            ValueError: there is no such part.
-        """
+        """Return a part by its name, in any case of letters, or raise ValueError; without a name the first one."""
         parts = self.parts
         if name is None or name.lower() in parts:
             return parts[0] if name is None else name.lower()
@@ -100,11 +96,7 @@ class Manifest:
         return PACKAGE / self.data["package"] if self.shipped else data_root(root) / self.data["folder"]
 
     def split(self, name: str | None = None) -> tuple[str, dict[str, Any]]:
-        """Return (name, description) of a split; the first one of the manifest where no name is given.
-
-        Raises:
-            ValueError: the set has no such split, or no photographs at all.
-        """
+        """Return (name, description) of a split, or raise ValueError; without a name the first one."""
         if self.is_weights:
             raise ValueError(f"{self.name!r} holds the weights of models, no photographs; `backbones.load` reads them.")
         name = self.part(name)

@@ -18,10 +18,7 @@ CHUNK = 256  # cuts encoded at once
 class Reader(nn.Module):
     """What does a word say? Cuts uint8 [R, h, w, 3] of one size -> unit vectors float32 [R, D], by CLIP's own pool.
 
-    Args:
-        backbone: the CLIP.
-        trunk: its trunk, BatchNorm folded in.
-        size: height and width of a cut, pixels, multiples of 32.
+    ``trunk`` is the backbone's, BatchNorm folded in, ``size`` height and width of a cut, pixels, multiples of 32.
     """
 
     def __init__(self, backbone: Backbone, trunk: FastTrunk, size: tuple[int, int]):
@@ -41,16 +38,7 @@ class Reader(nn.Module):
 
 
 class TorchEngine:
-    """Runs both networks in PyTorch, on the backbone's device.
-
-    Args:
-        finder: the word finder; it is moved to the device.
-        reader: the CLIP that encodes cuts.
-        precision: "float32" or "bfloat16".
-
-    Attributes:
-        workers: photographs at once.
-    """
+    """Runs both networks in PyTorch on the reader's device; ``precision``: "float32" or "bfloat16"."""
 
     workers = 1  # PyTorch divides each photograph among all cores
 

@@ -50,17 +50,11 @@ class _Find(nn.Module):
 class OpenVinoEngine:
     """Runs the finder and the reader, compiled for this processor; the compiled networks are kept in a cache folder.
 
-    Args:
-        finder: the word finder.
-        reader: the CLIP that encodes cuts.
-        size: height and width of a cut, pixels, multiples of 32.
-        precision: "float32", or "bfloat16", which is float32 on a processor that does not compute in it.
+    It cuts to ``size``, height and width in multiples of 32 pixels. The precision is "float32", or "bfloat16", which is
+    float32 on a processor that does not compute in it. ``workers`` are photographs at once.
 
     Raises:
         OpenVinoMissing: openvino is not installed.
-
-    Attributes:
-        workers: photographs at once.
     """
 
     def __init__(self, finder: WordFinder, reader: Backbone, size: tuple[int, int], precision: str = "float32"):

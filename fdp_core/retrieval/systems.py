@@ -39,16 +39,13 @@ class TrunkSystem:
 
     Args:
         name: what tables call it.
-        backbone: a :class:`fdp_core.backbones.Backbone`.
-        head: trunk features [B, C, G, G] -> [B, D].
+        head: trunk features [B, C, G, G] of the ``backbone`` -> [B, D].
         text: list of N texts -> [N, D].
-        image_size: side S of the square input, pixels.
-        fit: how a photograph becomes a square.
+        image_size: side S of the square input, pixels; ``fit`` says how a photograph becomes it.
         model_hash: names everything that its vectors depend on.
         kinds: texts -> [Q] int, 0 function and 1 content; None where it does not tell them apart.
         cache_dir: folder of the feature cache; None computes afresh and keeps nothing.
         batch_size: photographs at once.
-        progress: show progress bars.
         precision: of the trunk, as in :func:`fdp_core.retrieval.features.stream_features`; "bfloat16" without a cache.
 
     Attributes:

@@ -65,11 +65,7 @@ def paper_results(path: str | Path | None = None) -> pd.DataFrame:
 
 
 def compare_with_paper(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Put our numbers beside published ones on the same set by the same metric; oracles are left out.
-
-    Args:
-        table: from :func:`fdp_core.evaluation.results.load_all`.
-        paper: from :func:`paper_results`; None reads it.
+    """Put our numbers, the records' table, beside published ones on the same set by the same metric, without oracles.
 
     Returns:
         Columns set, metric, system, backbone, ours, images, queries, method, venue, published, difference (ours -
@@ -209,15 +205,11 @@ def made_up(recipe: dict[str, Any], seed: int = 0) -> dict[str, Any]:
 
 
 def verdicts(table: pd.DataFrame, known: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Judge every number that this project can make.
-
-    Args:
-        table: from :func:`fdp_core.evaluation.results.load_all`.
-        known: from :func:`recipes`; None reads it.
+    """Judge every number that this project can make by the records' table.
 
     Returns:
-        ``known`` and, a line a recipe, ours (mean over the seeds, per cent, or NaN), runs, difference (points),
-        verdict (one of ``VERDICTS``) and why.
+        ``known`` (:func:`recipes`) and, a line a recipe, ours (mean over the seeds, per cent, or NaN), runs, difference
+        (points), verdict (one of ``VERDICTS``) and why.
     """
     lines = []
     for recipe in (recipes() if known is None else known).to_dict("records"):

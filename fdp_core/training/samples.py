@@ -141,10 +141,7 @@ def batches_of(images: Sequence[int], config: Config, epoch: int) -> list[list[i
     Without ``config.shuffle`` all epochs go through one order that is shuffled once, as the released list is (there
     without a seed). A photograph's words lie apart in it: side by side they would be each other's false negatives.
 
-    Args:
-        images: the image of each sample.
-        config: ``batch_size`` samples a batch; up to ``words_per_image`` samples of an image stay together.
-        epoch: from 1.
+    ``images`` are those of the samples; up to ``words_per_image`` samples of one stay together.
     """
     rng = np.random.default_rng([config.seed, 2, epoch if config.shuffle else 0])
     order = rng.permutation(len(images))

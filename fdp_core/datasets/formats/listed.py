@@ -139,10 +139,7 @@ def parse_listed(path: Path, content: object, folder: Path) -> Parsed:
     in composed accents. Files that are listed but absent stay in the gallery, so that they are reported where they
     are opened. Files that no query lists are distractors.
 
-    Args:
-        path: the file that holds the dict, for messages.
-        content: what was read from it: query -> list, tuple or array of file names.
-        folder: the folder of images; ids are file names in it.
+    ``content`` was read from the file: query -> list, tuple or array of file names, the photographs' ids.
     """
     if not isinstance(content, dict) or not content:
         raise ParseError(path, None, f"expected a dict {{query: [file, ...]}}, found {_short(content)}")

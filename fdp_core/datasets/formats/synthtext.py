@@ -53,10 +53,8 @@ def _cells(path: Path) -> Iterator[tuple[str, np.ndarray, list[str]]]:
 def read_photos(path: Path, images: Path, skip: Sequence[str] = ()) -> tuple[Photo, ...]:
     """Read all images of a ``gt.mat``, in the order of their names.
 
-    Args:
-        path: the file.
-        images: the folder that the names in it are relative to.
-        skip: patterns of names to leave out, such as ``67/fruits_129_*``: images known to be wrong.
+    The names in it are relative to the folder of images. ``skip`` are patterns of names to leave out, such as
+    ``67/fruits_129_*``: images known to be wrong.
     """
     photos: dict[str, Photo] = {}
     left_out = 0
