@@ -7,7 +7,8 @@ A page may hold, anywhere in its text,
   ``#1a2b3c4d`` after the backbone, the end of the record's file name, picks one of several runs;
 * ``{{ ablation:SET:ROW, ROW }}``: lowest and highest test mAP of these rows of ``ablations.jsonl``, over seeds;
 * ``{{ paper:METHOD:SET }}``: a published mAP of ``data_manifests/paper_results.csv``;
-* ``{{ table:results }}``, ``{{ table:data }}``, ``{{ table:status }}``, ``{{ table:pretraining }}``: whole tables.
+* ``{{ table:results }}``, ``{{ table:data }}``, ``{{ table:status }}``, ``{{ table:pretraining }}``,
+  ``{{ table:scale }}``: whole tables.
 
 Whatever cannot be filled stops the build and names page and line.
 """
@@ -200,6 +201,17 @@ def status_table(stage: Path) -> str:
     return _template("status", runs=runs, places=places) if runs else "*No chapter has been run for this build.*"
 
 
+def scale_table(table: pd.DataFrame) -> str:
+    """Return what so many photographs cost, from the largest index and the speed that were measured."""
+    runs = {}
+    for system in ("index scale", "speed"):
+        found = table[table["system"] == system].sort_values("images")
+        if found.empty:
+            raise PageError(f"table:scale needs a record of {system!r}; run fdp_core.studies.speed_runs")
+        runs[system.replace(" ", "_")] = found.iloc[-1].to_dict()
+    return _template("scale", **runs)
+
+
 def pretraining_table(log: Path) -> str:
     """Return the log of mini's pre-training as a table of about 13 lines, first and last included.
 
@@ -253,6 +265,7 @@ def render(root: Path, stage: Path, records: Path) -> None:
     tables: dict[str, Callable[[], str]] = {
         "results": lambda: results_table(table, numbers),
         "status": lambda: status_table(stage),
+        "scale": lambda: scale_table(table),
         "data": lambda: render_readme(whole=False),
         "pretraining": lambda: pretraining_table(root / "book" / "results" / "mini_pretraining.jsonl"),
     }

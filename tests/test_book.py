@@ -185,6 +185,19 @@ def test_a_missing_or_ambiguous_number_stops_the_build(book, records, argument, 
         book.pages.result(records, argument)
 
 
+def test_the_plan_multiplies_what_was_measured(book, records):
+    from fdp_core.evaluation import results
+
+    with pytest.raises(book.pages.PageError, match="needs a record of 'index scale'"):
+        book.pages.scale_table(records)
+    table = results.load_all(ROOT / "book" / "results")
+    text = book.pages.scale_table(table)
+    largest = table[table["system"] == "index scale"].sort_values("images").iloc[-1]
+    bytes_ = largest["values"]["disk, bytes"] / largest["images"]
+    assert f"| {bytes_:,.0f} |" in text and f"| index on disk | {bytes_ * 1e7 / 1e9:,.0f} GB |" in text
+    assert largest["file"] in text and "**Assumed:**" in text and "{" not in text
+
+
 def test_errors_name_page_and_line(book, records):
     resolvers = {"result": lambda argument: book.pages.result(records, argument)}
     text = "a\n\n{{ result:svt/zero-shot:mAP }} {{result:svt/zero-shot:images}}\n{{ odd:x }}"

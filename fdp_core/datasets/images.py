@@ -94,7 +94,8 @@ class CorruptImage(ValueError):
     """A photograph that cannot be read; the message names the file and the reason."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
-        self.path, self.reason = os.fspath(path), reason
+        self.path = os.fspath(path)
+        self.reason = reason.replace(self.path, os.path.basename(self.path))  # reports end up in notebooks
         told = f"Cannot read the image {self.path}: {reason}. Replace the file or remove it from the set."
         super().__init__(printable(told))
 
@@ -152,7 +153,7 @@ def fault(source: str | os.PathLike[str] | bytes) -> str:
     try:
         open_image(source)
     except CorruptImage as error:
-        return error.reason.replace(error.path, os.path.basename(error.path))
+        return error.reason
     return ""
 
 

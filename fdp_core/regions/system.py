@@ -26,7 +26,7 @@ from fdp_core.regions.networks import TorchEngine
 from fdp_core.regions.reader import fitting
 from fdp_core.regions.settings import RegionOptions
 from fdp_core.retrieval import geometry
-from fdp_core.retrieval.features import CorruptPhotographs, error_report, reason_of
+from fdp_core.retrieval.features import CorruptPhotographs, error_report
 from fdp_core.retrieval.vectors import Speed, VectorSets
 from fdp_core.retrieval.workers import in_order
 from fdp_core.words import english_words
@@ -186,7 +186,7 @@ class RegionSystem:
         try:
             image = np.asarray(images.open_image(photo.source))
         except images.CorruptImage as error:
-            return reason_of(error)
+            return error.reason
         return self.encode_regions(image)
 
 

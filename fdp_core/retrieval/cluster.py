@@ -39,9 +39,10 @@ def _decode(row: dict[str, Any]) -> dict[str, Any]:
     """Make the bytes those of a BMP, upright and RGB: the system opens it at no cost."""
     if not isinstance(row["data"], bytes):  # Ray makes NaN of None
         return row
-    if fault := images.fault(row["data"]):
-        return {"seen": pickle.dumps(pickle.loads(row["seen"])._replace(fault=fault)), "data": None}
-    images.open_image(row["data"]).save(bitmap := io.BytesIO(), "BMP")
+    try:
+        images.open_image(row["data"]).save(bitmap := io.BytesIO(), "BMP")
+    except images.CorruptImage as error:
+        return {"seen": pickle.dumps(pickle.loads(row["seen"])._replace(fault=error.reason)), "data": None}
     return {**row, "data": bitmap.getvalue()}
 
 

@@ -205,17 +205,12 @@ def error_report(errors: tuple[tuple[str, str], ...] | list[tuple[str, str]]) ->
     return "\n".join(lines + [f"  {name}: {reason}" for name, reason in errors])
 
 
-def reason_of(error: CorruptImage) -> str:
-    """Return why a photograph cannot be read, without its folders: reports end up in notebooks."""
-    return error.reason.replace(error.path, os.path.basename(error.path))
-
-
 def _read(photo: Photo, size: int, fit: str) -> tuple[np.ndarray, Geometry] | str:
     """Return (square uint8 image [S, S, 3], geometry), or the reason why there is none."""
     try:
         return geometry.fit_image(open_image(photo.source), size, mode=fit)
     except CorruptImage as error:
-        return reason_of(error)
+        return error.reason
 
 
 def stream_features(

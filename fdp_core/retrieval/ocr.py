@@ -21,7 +21,7 @@ from fdp_core.config import parse
 from fdp_core.datasets import images
 from fdp_core.datasets.types import Gallery, Photo
 from fdp_core.files import atomic_write_text, sha256_of
-from fdp_core.retrieval.features import CorruptPhotographs, error_report, reason_of
+from fdp_core.retrieval.features import CorruptPhotographs, error_report
 from fdp_core.retrieval.vectors import Speed
 from fdp_core.retrieval.workers import Spare, in_order
 
@@ -153,7 +153,7 @@ class OcrSystem:
         try:
             image = images.open_image(photo.source)
         except images.CorruptImage as error:
-            return None, reason_of(error)
+            return None, error.reason
         key = self._key(photo)
         lines = self._read[key] if key in self._read else self._load(key)
         if fresh := lines is None:
