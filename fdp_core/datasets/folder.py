@@ -21,7 +21,8 @@ from fdp_core.datasets.readers import LookUp, decoded
 from fdp_core.datasets.types import DatasetMissing, Gallery, Parsed, ParseError, Photo, Queries, inside
 
 TABLE = "words.csv"  # which words stand on which photograph, as people write it in a spreadsheet
-_MARKS = str.maketrans("‘’‚‛ʼ´`′“”„‟″«»", "'" * 8 + '"' * 7) | {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}
+_MARKS = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}  # full width
+_MARKS |= str.maketrans("‘’‚‛ʼ´`｀′“”„‟″«»", "'" * 9 + '"' * 7)
 _MARKS |= dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))  # of no width
 _AROUND = "\"'.,;:!?…·、。()[]{}<>¡¿"  # a word; not the signs of $5, 50%, #1 or C++
 SEPARATORS = (",", ";", "\t")  # Excel writes ; where the comma is for decimals
@@ -86,7 +87,8 @@ def split_cell(cell: str) -> list[str]:
 
 def fold_words(text: str) -> str:
     """Return a word or phrase as it is asked for: in lower case and common quotes, without punctuation around words."""
-    words = normalise(text.translate(_MARKS), WORD_PROTOCOL).split()
+    folded = normalise(text, WORD_PROTOCOL).translate(_MARKS)  # which may leave letters apart from their accents
+    words = normalise(folded, WORD_PROTOCOL).split()
     return " ".join(word.strip(_AROUND) or word for word in words)
 
 

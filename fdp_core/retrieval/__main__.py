@@ -13,6 +13,7 @@ import torch
 
 import fdp_core
 from fdp_core.checkpoint import SHIPPED
+from fdp_core.config import Whole, check
 from fdp_core.datasets import DatasetMissing, Gallery, Photo, images, load_folder
 from fdp_core.retrieval import cluster
 from fdp_core.retrieval.index import MEMORY
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     make, source = functools.partial(system, options.model), options.photographs
     try:
+        check("--workers", options.workers, Whole)
         stream = functools.partial(cluster.stream, make, options.workers) if options.workers else None
         gallery = listed(source) if source.is_file() else load_folder(source)
         print(fdp_core.Index.open(options.index, make()).update(gallery, stream=stream))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -111,6 +111,9 @@ def test_signs_that_mean_something_stay(word):
 AROUND = st.text(st.sampled_from(".,;:!?…()[]“”’'\"«»"), max_size=3)
 
 
+@settings(max_examples=500, deadline=None)
+@example(word="\u0149", before="", after="")
+@example(word="e\u200b\u0301", before="(", after="!")
 @given(word=st.text(st.characters(categories=("L", "N")), min_size=1, max_size=6), before=AROUND, after=AROUND)
 def test_whatever_stands_around_a_word_it_is_one_query(word, before, after):
     folded = fold_words(before + word + after)

@@ -73,6 +73,7 @@ def test_the_command_in_one_process(tmp_path, capsys):
     assert command.main(arguments) == 0 and "encoded=2" in capsys.readouterr().out
     assert command.main(arguments) == 0 and "encoded=0, kept=2" in capsys.readouterr().out
     assert command.main(["embed", str(tmp_path / "none"), "--index", str(tmp_path / "index"), "--workers", "0"]) == 1
+    assert command.main(["embed", str(tmp_path), "--index", str(tmp_path / "index"), "--workers", "-1"]) == 1
     assert "error: There is no folder" in capsys.readouterr().err
 
 
