@@ -350,6 +350,7 @@ def test_the_built_book_is_whole(book):
     assert len(list(html.rglob("*.html"))) >= len(book.build.contents(ROOT))
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(st.text(st.sampled_from(list("$\\{}^_%#&~<>|`*[]()!'\"- a1\n")), max_size=20))
 @hypothesis.example("$ale $$$")
 @hypothesis.example("$5 or $10")

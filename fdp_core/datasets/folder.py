@@ -246,9 +246,8 @@ def load_benchmark(
             forms.setdefault(fold_words(word), set()).add(normalise(word, WORD_PROTOCOL))
         rows[identity] = {*map(fold_words, words)} - {""}
     if alike := [" = ".join(map(repr, sorted(found))) for _, found in sorted(forms.items()) if len(found) > 1]:
-        more = f" and {len(alike) - 5} more" if len(alike) > 5 else ""
-        told = f"{'; '.join(alike[:5])}{more} differ only in punctuation, quotes or width: each is one query"
-        warnings.warn(f"{name}: {TABLE}: {told}", stacklevel=3)
+        named = "; ".join(alike[:5]) + " ..." * (len(alike) > 5)
+        warnings.warn(f"{name}: {TABLE}: {named} differ only in punctuation or quotes: one query each", stacklevel=3)
     texts = sorted(set().union(*rows.values()))
     if not texts:
         raise ParseError(table, None, "the table names no word: nothing to search for")

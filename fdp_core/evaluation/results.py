@@ -22,9 +22,7 @@ from fdp_core.files import atomic_write_text
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Record(TypedDict):
-    """The fields of a record; it may have others."""
-
+class _Record(TypedDict):  # it may have other fields, too
     set: str
     split: str
     protocol: str

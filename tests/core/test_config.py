@@ -8,7 +8,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fdp_core import config
@@ -75,6 +75,7 @@ ODD = st.one_of(
 FIELDS = {field.name: field for field in dataclasses.fields(config.Config)}
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(FIELDS)), ODD)
 def test_a_field_takes_its_type_and_range_or_says_what_it_takes(name, value):
     try:
@@ -114,6 +115,7 @@ def test_what_is_no_configuration_is_a_value_error(text):
         config.Config.from_json(text)
 
 
+@settings(deadline=None)
 @given(st.recursive(ODD, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner)))
 def test_any_json_is_a_configuration_or_a_value_error(value):
     with contextlib.suppress(ValueError):

@@ -122,7 +122,7 @@ def test_whatever_stands_around_a_word_it_is_one_query(word, before, after):
 
 def test_what_has_no_width_is_no_letter(folder):
     table(folder, "file,words\na.jpg,ex\u00adit\u200b \u200b\nb.jpg,exit \ufeff\u2060\n")
-    with pytest.warns(UserWarning, match="each is one query"):
+    with pytest.warns(UserWarning, match="one query each"):
         assert answers(folder) == {"exit": {"a.jpg", "b.jpg"}}
 
 
