@@ -3,38 +3,15 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
+
+from bs4 import BeautifulSoup
 
 # what makes a browser load something, as (element, attribute); links that a reader clicks are free to lead anywhere
 _LOADS = dict.fromkeys(("script", "img", "iframe", "source", "video", "audio", "embed"), "src")
 _LOADS |= {"object": "data", "link": "href"}
 _PASSIVE = set("canonical author license search index next prev alternate".split())  # rel= that loads nothing
 _ELSEWHERE = re.compile(r"^(?:https?:)?//", re.IGNORECASE)
-
-
-class _Loads(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self._inline = ""
-
-    def handle_starttag(self, tag, attrs):
-        values = {name: value or "" for name, value in attrs}
-        address = values.get(_LOADS.get(tag, ""), "")
-        passive = tag == "link" and set(values.get("rel", "").split()) <= _PASSIVE
-        if _ELSEWHERE.match(address) and not passive:
-            self.found.append(f"<{tag}> {address}")
-        self._inline = tag if tag in ("script", "style") else ""
-
-    def handle_endtag(self, tag):
-        self._inline = ""
-
-    def handle_data(self, data):
-        if self._inline == "style":
-            self.found += external_in_css(data)
-        elif self._inline == "script":  # an address in a script is there to be loaded
-            self.found += [f"script: {url}" for url in re.findall(r"https?://[^\s\"'<>]+", data) if "w3.org" not in url]
 
 
 def external_in_css(text: str) -> list[str]:
@@ -44,9 +21,18 @@ def external_in_css(text: str) -> list[str]:
 
 def external_in_html(text: str) -> list[str]:
     """Return what a page loads from another machine."""
-    parser = _Loads()
-    parser.feed(text)
-    return parser.found
+    page, found = BeautifulSoup(text, "html.parser"), []
+    for tag in page.find_all([*_LOADS]):
+        address = tag.get(_LOADS[tag.name], "")
+        if _ELSEWHERE.match(address) and not (tag.name == "link" and set(tag.get("rel", ())) <= _PASSIVE):
+            found.append(f"<{tag.name}> {address}")
+    for tag in page.find_all("style"):
+        found += external_in_css(tag.string or "")
+    for tag in page.find_all("script"):  # an address in a script is there to be loaded
+        found += [
+            f"script: {url}" for url in re.findall(r"https?://[^\s\"'<>]+", tag.string or "") if "w3.org" not in url
+        ]
+    return found
 
 
 def problems(html: Path, pages: list[str], folders: list[str]) -> list[str]:

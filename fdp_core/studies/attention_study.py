@@ -14,9 +14,7 @@ from fdp_core.datasets import Gallery, Photo, Word
 from fdp_core.focus import AttentionShift
 from fdp_core.model import FDP
 from fdp_core.retrieval import geometry
-from fdp_core.retrieval.features import FeatureStore
-
-_BATCH = 16  # photographs at once: bounds the memory of their tokens
+from fdp_core.retrieval.features import FeatureStore, Head
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +89,12 @@ def run_pools(model: FDP, gallery: Gallery, store: FeatureStore) -> PoolStudy:
         attention.resize_positions(table, grid, how)
         for table, how in ((pool.positional_embedding, "2d"), (model.positions, model.config.position_resize))
     ]
-    own, trained, text_logits = [], [], []
-    for start in range(0, len(rows), _BATCH):
-        features = store.batch(np.array(rows[start : start + _BATCH]), device)
-        for table, kept in zip(tables, (own, trained)):
-            kept.append(attention.pool_logits(attention.tokens(features, table), pool).cpu())
-        text_logits.append(model.localise(features).cpu())
+
+    def pool_of(table: Tensor) -> Head:
+        return lambda features, _: attention.pool_logits(attention.tokens(features, table), pool)
+
+    heads = [*map(pool_of, tables), lambda features, _: model.localise(features)]
+    own, trained, text_logits = (torch.from_numpy(store.encode(head, device=device)[rows]) for head in heads)
     text, inside, judged = (np.stack(column) for column in zip(*cells))
     return PoolStudy(
         photos=tuple(gallery.photos[row] for row in rows),
@@ -105,9 +103,9 @@ def run_pools(model: FDP, gallery: Gallery, store: FeatureStore) -> PoolStudy:
         text=text,
         inside=inside,
         judged=judged,
-        own=torch.cat(own),
-        trained=torch.cat(trained),
-        text_logits=torch.cat(text_logits),
+        own=own,
+        trained=trained,
+        text_logits=text_logits,
     )
 
 
