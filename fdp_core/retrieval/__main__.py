@@ -20,8 +20,10 @@ from fdp_core.retrieval.index import MEMORY
 from fdp_core.retrieval.vectors import Embedder
 
 
-def listed(file: Path) -> Gallery:
-    """Return the photographs that a text file lists, a path a line, relative to it."""
+def photographs(file: Path) -> Gallery:
+    """Return the photographs of a folder, or those that a text file lists, a path a line, relative to it."""
+    if not file.is_file():
+        return load_folder(file)
     names = dict.fromkeys(os.fsdecode(line) for line in file.read_bytes().splitlines() if line.strip())
     photos = tuple(Photo(images.printable(name), file.parent / name) for name in names)
     return Gallery(file.stem, "test", photos, manifest_hash="", may_show=False)
@@ -41,16 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     sub.add_argument("--index", required=True, metavar="URI", help="a folder, or an address such as s3://...")
     sub.add_argument("--model", default=str(SHIPPED), help="best.safetensors of a training (default: the shipped FDP)")
     workers = max(1, (os.cpu_count() or 2) // 2) if importlib.util.find_spec("ray") else 0
-    sub.add_argument(
-        "--workers", type=int, default=workers, help="of Ray; 0: this process alone (default: %(default)s)"
-    )
+    sub.add_argument("--workers", type=int, default=workers, help="of Ray, 0: this process (default: %(default)s)")
     options = parser.parse_args(arguments)
-    make, source = functools.partial(system, options.model), options.photographs
+    stream = functools.partial(cluster.stream, functools.partial(system, options.model), options.workers)
     try:
         check("--workers", options.workers, Whole)
-        stream = functools.partial(cluster.stream, make, options.workers) if options.workers else None
-        gallery = listed(source) if source.is_file() else load_folder(source)
-        print(fdp_core.Index.open(options.index, make()).update(gallery, stream=stream))
+        opened = fdp_core.Index.open(options.index, system(options.model))
+        print(opened.update(photographs(options.photographs), stream=stream if options.workers else None))
     except (DatasetMissing, ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

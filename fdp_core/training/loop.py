@@ -247,17 +247,15 @@ def train(
     device = next(model.parameters()).device
     gpus = [device] if device.type == "cuda" else []
     rank, world = _processes()
-    with (
-        only_owner(None if rank else out_dir),
-        torch.random.fork_rng(devices=gpus),
-    ):  # the caller's generators stay untouched
+    # the first process alone writes; the caller's generators stay untouched
+    with only_owner(None if rank else out_dir), torch.random.fork_rng(devices=gpus):
         torch.manual_seed(config.seed)
         names = hashlib.sha256((data.fingerprint() + "\n".join(distractors.words)).encode()).hexdigest()
         run = Run(model, config, names, None if out_dir is None else Path(out_dir))
         resumed = resume and run.resume()
         if world > 1:
             dist.barrier()
-        if rank:  # the first process alone writes
+        if rank:
             run.out_dir = run.history.path = None
         if not resumed:
             if model.prompt is not None and config.prompt_start == "neutral":
