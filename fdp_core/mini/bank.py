@@ -9,6 +9,7 @@ changes at every look. Shard number s depends on (recipe, s) alone; an interrupt
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import io
 import json
@@ -22,7 +23,7 @@ import cv2
 import numpy as np
 
 from fdp_core.files import atomic_write_bytes, atomic_write_text
-from fdp_core.mini import fonts, scenery
+from fdp_core.mini import captions, fonts, lexicon, scenery
 from fdp_core.mini.renderer import Renderer, SceneWord
 
 SHARD = 100  # scenes a file
@@ -39,6 +40,14 @@ class BankRecipe:
     picture_share: float = 0.12
     quality: int = 92  # JPEG
     seed: int = 0
+    named: bool = False  # words as captions name them (``captions.sample_word``), not as signs carry them
+
+
+# Which backbone a bank is for. CLIP's pictures show few things at a time; half of them are no writing.
+RECIPES = {
+    "mini": BankRecipe(),
+    "mini_clip": BankRecipe(size=448, signs=(1, 7), heights=(8.0, 110.0), picture_share=0.5, named=True),
+}
 
 
 @dataclass(frozen=True)
@@ -67,9 +76,8 @@ def draw_shard(job: tuple[Path, BankRecipe, int, str | None]) -> int:
     blobs, lines, words = [], [], 0
     for i in range(number * SHARD, min((number + 1) * SHARD, recipe.scenes)):
         rng = np.random.default_rng([recipe.seed, i])
-        scene = renderer.scene(
-            rng, recipe.size, recipe.signs, recipe.heights, picture_share=recipe.picture_share, hard=0
-        )
+        sample = captions.sample_word if recipe.named else lexicon.sample_word
+        scene = renderer.scene(rng, recipe.size, recipe.signs, recipe.heights, recipe.picture_share, 0, sample)
         options = [cv2.IMWRITE_JPEG_QUALITY, recipe.quality]
         blobs.append(cv2.imencode(".jpg", scene.image[..., ::-1], options)[1].ravel())
         things = scene.words + scene.pictures
@@ -142,6 +150,7 @@ def main() -> None:
     """Draw a bank from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the bank; an existing one is completed")
+    parser.add_argument("--backbone", choices=list(RECIPES), default="mini", help="which backbone shall learn from it")
     parser.add_argument("--scenes", type=int, default=BankRecipe.scenes)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
@@ -149,7 +158,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.scenes % SHARD:  # a part of a shard would never be completed when the bank grows
         parser.error(f"--scenes {args.scenes}: expected a multiple of {SHARD}, the scenes of one file")
-    render(args.out, BankRecipe(scenes=args.scenes, seed=args.seed), scenery.folder(args.backgrounds), args.workers)
+    recipe = dataclasses.replace(RECIPES[args.backbone], scenes=args.scenes, seed=args.seed)
+    render(args.out, recipe, scenery.folder(args.backgrounds), args.workers)
 
 
 if __name__ == "__main__":

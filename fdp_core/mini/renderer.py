@@ -6,6 +6,7 @@ homography; the words' polygons go through the same maps. Then the camera: blur,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
@@ -88,6 +89,7 @@ class Renderer:
         heights: tuple[float, float] = (8.0, 50.0),
         picture_share: float = 0.15,
         hard: float = 1.0,
+        sample: Callable[[np.random.Generator], str] = lexicon.sample_word,
     ) -> Scene:
         """Draw one scene.
 
@@ -98,6 +100,7 @@ class Renderer:
             heights: range of the letters' body height, pixels (log-uniform, small ones more often).
             picture_share: probability that a sign is a picture without its word.
             hard: 0 no camera damage, 1 the full range.
+            sample: draws a word to write.
 
         Returns:
             The scene; words whose polygon leaves the image are dropped from the lists or marked invisible.
@@ -107,7 +110,7 @@ class Renderer:
         for _ in range(int(rng.integers(signs[0], signs[1] + 1))):
             height = float(np.exp(rng.uniform(np.log(heights[0]), np.log(heights[1]))))
             picture = bool(self.icon_font or self.emoji_font) and rng.random() < picture_share
-            sign = self._sign(rng, height, picture, size)
+            sign = self._sign(rng, height, picture, size, sample)
             for _attempt in range(12):
                 if self._place(rng, scene, taken, sign):
                     break
@@ -138,7 +141,7 @@ class Renderer:
 
     # -- flat signs ---------------------------------------------------------------------------------------------
 
-    def _sign(self, rng, height, picture, size):
+    def _sign(self, rng, height, picture, size, sample):
         """Return a random flat sign; see ``_layout``."""
         draw = draw_size(height)
         font_path = self.fonts[int(rng.integers(len(self.fonts)))]
@@ -156,7 +159,7 @@ class Renderer:
             for _line in range(int(rng.choice([1, 2, 3], p=[0.66, 0.24, 0.10]))):
                 line = []
                 for _word in range(int(rng.choice([1, 2, 3], p=[0.6, 0.28, 0.12]))):
-                    text = cased(rng, lexicon.sample_word(rng), int(case))
+                    text = cased(rng, sample(rng), int(case))
                     glyphs = mask(font_path, font_px, text, spacing=spacing)
                     if glyphs is None:
                         continue
