@@ -104,7 +104,7 @@ def render(out: Path, recipe: BankRecipe, backgrounds: str | None, workers: int 
     told = out / "recipe.json"
     mine = json.loads(json.dumps(asdict(recipe)))
     if told.exists():
-        theirs = json.loads(told.read_text(encoding="utf-8"))
+        theirs = {"named": False} | json.loads(told.read_text(encoding="utf-8"))  # older banks do not say it
         if theirs | {"scenes": 0} != mine | {"scenes": 0}:
             raise ValueError(f"{told} was made with another recipe: {theirs}. Use another --out or the same options.")
     atomic_write_text(told, json.dumps(mine) + "\n")

@@ -67,7 +67,10 @@ def meanings() -> dict[str, tuple[str, ...]]:
             words, kinds, gloss = _synset(lines[fields[-int(fields[2])]])
             for _ in range(2):
                 above = [_synset(lines[kind]) for kind in kinds[:1]]
-                words, kinds = words + [name for names, _, _ in above for name in names[:1]], above[0][1] if above else []
+                words, kinds = (
+                    words + [name for names, _, _ in above for name in names[:1]],
+                    above[0][1] if above else [],
+                )
             texts = dict.fromkeys(text for text in [*words, gloss] if text and text != fields[0])
             if texts:
                 found[fields[0]] = tuple(texts)
@@ -87,7 +90,7 @@ def _common(count: int = 4000) -> tuple[str, ...]:
 
 
 def sample_word(rng: np.random.Generator) -> str:
-    """Draw a word for a sign: 30 % concepts, 20 % closed class, 40 % frequent ones, 10 % any word."""
+    """Draw a word for a sign: 30 % concepts, 20 % closed class, 40 % frequent ones (half of them closed class too)."""
     kind = rng.random()
     if kind < 0.3:
         return concepts.names()[int(rng.integers(len(concepts.names())))]
@@ -112,7 +115,9 @@ def means(thing: SceneWord) -> tuple[str, ...]:
     return meanings().get(thing.text.lower(), ())
 
 
-def sample(rng: np.random.Generator, scenes: Sequence[Sequence[SceneWord]], wrong: float) -> tuple[list[str], np.ndarray]:
+def sample(
+    rng: np.random.Generator, scenes: Sequence[Sequence[SceneWord]], wrong: float
+) -> tuple[list[str], np.ndarray]:
     """Draw captions of a batch, and say of which scenes each is true.
 
     Args:

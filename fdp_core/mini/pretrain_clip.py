@@ -3,11 +3,11 @@
     python -m fdp_core.mini.bank --backbone mini_clip --out runs/clip_bank --scenes 14000
     python -m fdp_core.mini.pretrain_clip --bank runs/clip_bank --out runs/mini_clip
 
-It starts from ``mini``, whose first layers see strokes and shapes and stay as they are; the attention pool's queries and
-keys start anew, so that the pool looks everywhere. Scenes are seen at 224 pixels, every fourth step fewer ones at 448, as
-a share of CLIP's photographs shows its text large. Captions name what is written and what is drawn by the same words;
-words of closed classes are only ever written; text against text teaches what words mean (``captions``). Interrupt at any
-time: the same command goes on where it stopped; ``--start`` goes on from weights alone.
+It starts from ``mini``, whose first layers see strokes and shapes and stay as they are; the attention pool's queries
+and keys start anew, so that the pool looks everywhere. Scenes are seen at 224 pixels, every fourth step fewer ones at
+448, as a share of CLIP's photographs shows its text large. Captions name what is written and what is drawn by the same
+words; words of closed classes are only ever written; text against text teaches what words mean (``captions``).
+Interrupt at any time: the same command goes on where it stopped; ``--start`` goes on from weights alone.
 """
 
 from __future__ import annotations
@@ -129,14 +129,18 @@ def read(clip: nn.Module, tokenizer: weights.CharTokenizer, texts: list[str], un
     parts = [order[i : i + math.ceil(len(order) / 4)] for i in range(0, len(order), math.ceil(len(order) / 4))]
     with torch.autocast(device.type, torch.bfloat16):
         encoded = [
-            encode_text(clip, tokenizer([texts[i] for i in part]).to(device), unknown.to(device).expand(len(part), -1, -1))
+            encode_text(
+                clip, tokenizer([texts[i] for i in part]).to(device), unknown.to(device).expand(len(part), -1, -1)
+            )
             for part in parts
         ]
     back = torch.tensor(order, device=device).argsort()
     return F.normalize(torch.cat(encoded).float()[back], dim=-1)
 
 
-def forward(clip: nn.Module, tokenizer: weights.CharTokenizer, batch: dict, learn: bool, spread: float) -> dict[str, Tensor]:
+def forward(
+    clip: nn.Module, tokenizer: weights.CharTokenizer, batch: dict, learn: bool, spread: float
+) -> dict[str, Tensor]:
     """Return the terms of the loss, and the share of scenes whose best caption is true.
 
     Args:
