@@ -16,7 +16,8 @@ from fdp_core.config import nearest
 from fdp_core.weights import MINI_WEIGHTS, CharTokenizer, build_mini, state_hash
 
 OPENAI_NAMES = ("RN50", "RN101", "RN50x4", "RN50x16")
-NAMES = ("mini", *OPENAI_NAMES)
+COMPACT_NAMES = ("mini", "mini_clip")  # they come with the package
+NAMES = (*COMPACT_NAMES, *OPENAI_NAMES)
 STRIDE = 32  # pixels per cell of the trunk's last feature map
 _CHUNK = 256  # texts encoded at once
 
@@ -212,12 +213,12 @@ def load(
     """Load a backbone by name; it takes any square input whose side is a multiple of 32.
 
     Args:
-        name: "mini" (shipped), or OpenAI's "RN50", "RN101", "RN50x4", "RN50x16" through open_clip.
+        name: "mini" or "mini_clip" (shipped), or OpenAI's "RN50", "RN101", "RN50x4", "RN50x16" through open_clip.
         device: where to put it.
         pretrained: False gives seeded random weights (BatchNorm too), for tests and timings.
         seed: seed of the random weights.
         cache_dir: folder of OpenAI's files, by default open_clip's (~/.cache/clip).
-        weights_file: another file of mini's format, in place of the shipped one.
+        weights_file: another file of their format, in place of the shipped one.
 
     Returns:
         The frozen backbone in float32 and eval mode.
@@ -229,8 +230,8 @@ def load(
     if name not in NAMES:
         raise ValueError(f"Unknown backbone {name!r}; expected one of {', '.join(NAMES)}.{nearest(name, NAMES)}")
     device = find_device(device)
-    if name == "mini":
-        path = Path(weights_file) if weights_file else MINI_WEIGHTS
+    if name in COMPACT_NAMES:
+        path = Path(weights_file) if weights_file else MINI_WEIGHTS.with_name(f"{name}.safetensors")
         clip, config = weights.read_mini(path)
         tokenizer: Callable[..., Tensor] = CharTokenizer(clip.context_length)
         mean, std = config["mean"], config["std"]

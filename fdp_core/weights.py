@@ -140,13 +140,13 @@ def read_mini(path: str | Path) -> tuple[CLIP, dict]:
     path = Path(path)
     if not path.is_file():
         raise WeightsMissing(
-            f"The weights of backbone 'mini' are missing: looked for {path}. They come with the package: "
-            "reinstall it, or make them with `python -m fdp_core.mini.pretrain`."
+            f"The weights of a compact CLIP are missing: looked for {path}. They come with the package: "
+            "reinstall it, or make them with `python -m fdp_core.mini.pretrain` or `.pretrain_clip`."
         )
     try:
         config, state = read(path, "config", _Mini)
         clip = build_mini(config)
-        clip.load_state_dict({name: value.float() for name, value in state.items()})
+        clip.load_state_dict({name: value.float() for name, value in unpack(state).items()})
     except (ValueError, RuntimeError, TypeError, ArithmeticError) as error:
         raise ValueError(
             f"{path} does not hold the weights of a compact CLIP, or is damaged ({error}). Reinstall the package."

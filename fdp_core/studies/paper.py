@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fdp_core import config
+from fdp_core import backbones, config
 from fdp_core.datasets.folder import set_and_split
 from fdp_core.datasets.manifest import Manifest, manifest, manifests_folder
 
@@ -69,7 +69,7 @@ def compare_with_paper(table: pd.DataFrame, paper: pd.DataFrame | None = None) -
 
     Returns:
         Columns set, metric, system, backbone, ours, images, queries, method, venue, published, difference (ours -
-        published, points), comparable (False where our backbone is ``mini``, which no paper has measured), source,
+        published, points), comparable (False where our backbone is a compact one, which no paper has measured), source,
         notes, where the table has them split and file. Published numbers without one of ours are left out.
     """
     paper = paper_results() if paper is None else paper
@@ -82,7 +82,7 @@ def compare_with_paper(table: pd.DataFrame, paper: pd.DataFrame | None = None) -
     theirs = theirs.assign(key=theirs["published set"].map(set_key), metric_key=metrics)
     both = ours.merge(theirs, on=["key", "metric_key"], how="inner").rename(columns={"value": "ours"})
     both["difference"] = pd.to_numeric(both["ours"]) - pd.to_numeric(both["published"])
-    both["comparable"] = both["backbone"] != "mini"
+    both["comparable"] = ~both["backbone"].isin(backbones.COMPACT_NAMES)
     columns = "set metric system backbone ours images queries method venue published difference comparable source notes"
     both = both[[*columns.split(), *(name for name in ("split", "file") if name in both)]]
     return both.sort_values(["set", "metric", "published", "system"], kind="stable", ignore_index=True)
@@ -232,7 +232,8 @@ def verdicts(table: pd.DataFrame, known: pd.DataFrame | None = None) -> pd.DataF
 
 def _parts(recipe: dict[str, Any]) -> list[tuple[Manifest, str]]:
     """Return the weights and the sets, each with its split, that a recipe takes."""
-    weights = [(manifest("openai_clip"), recipe["backbone"])] if recipe["backbone"] != "mini" else []
+    ours = recipe["backbone"] in backbones.COMPACT_NAMES
+    weights = [] if ours else [(manifest("openai_clip"), recipe["backbone"])]
     return [*weights, *(_source(name) for name in (recipe["train_set"], recipe["dataset"]) if name)]
 
 

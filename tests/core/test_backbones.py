@@ -197,7 +197,7 @@ def test_missing_and_damaged_mini_files_are_named(tmp_path, mini):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="expected one of mini, RN50"):
+    with pytest.raises(ValueError, match="expected one of mini, mini_clip, RN50"):
         backbones.load("ViT-B-32")
 
 
