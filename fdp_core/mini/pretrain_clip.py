@@ -179,7 +179,7 @@ def begin(start: Path | None, seed: int) -> nn.Module:
 def train(
     out: Path, recipe: ClipRecipe, bank: Bank, start: Path | None, device: str, workers: int, minutes: float | None
 ) -> None:
-    """Run or resume; writes ``state.pt``, ``log.jsonl`` and ``mini_clip.safetensors`` (EMA, fp16) to ``out``."""
+    """Run or resume; writes ``state.pt``, ``log.jsonl`` and ``mini_clip.safetensors`` (EMA, eight bits) to ``out``."""
     clip = begin(start, recipe.seed).to(device).to(memory_format=torch.channels_last).eval()
     ema, visual = copy.deepcopy(clip), clip.visual
     towers = {
@@ -202,8 +202,7 @@ def train(
     def save(step: int) -> None:
         state = {k: v.half() if v.is_floating_point() else v for k, v in ema.state_dict().items() if k != "attn_mask"}
         meta = {"config": json.dumps(MINI), "recipe": json.dumps(asdict(recipe)), "step": str(step)}
-        kept = {k: v.cpu().contiguous() for k, v in state.items()}
-        atomic_write_bytes(out / "mini_clip.safetensors", safetensors.torch.save(kept, meta))
+        atomic_write_bytes(out / "mini_clip.safetensors", safetensors.torch.save(weights.pack(state, 8), meta))
 
     for step, batch in run.batches(CaptionedScenes(recipe, bank), save, workers, every=50, minutes=minutes):
         terms = forward(clip, tokenizer, batch, step % recipe.text_every == 0, recipe.spread)
