@@ -96,7 +96,7 @@ class CorruptImage(ValueError):
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         self.path = os.fspath(path)
         self.reason = reason.replace(self.path, os.path.basename(self.path))  # reports end up in notebooks
-        told = f"Cannot read the image {self.path}: {reason}. Replace the file or remove it from the set."
+        told = f"Cannot read the image {self.path}: {self.reason}. Replace the file or remove it from the set."
         super().__init__(printable(told))
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +18,6 @@ from fdp_core.mini.renderer import SceneWord
 from fdp_core.words import FUNCTION_WORDS, MIN_LENGTH, english_words
 
 LONGEST = 48  # letters of a gloss
-_PARTS = ("noun", "verb", "adj", "adv")  # in this order: the first that holds the word decides
-
-
-def wordnet() -> Path:
-    """Return WordNet's folder: ``WNSEARCHDIR``, else Debian's.
-
-    Raises:
-        FileNotFoundError: it is not there; the message says how to get it.
-    """
-    folder = Path(os.environ.get("WNSEARCHDIR") or "/usr/share/wordnet")
-    if not (folder / "data.noun").is_file():
-        raise FileNotFoundError(f"No WordNet in {folder}: install Debian's wordnet-base, or set WNSEARCHDIR.")
-    return folder
 
 
 def _synset(line: str) -> tuple[list[str], list[str], str]:
@@ -54,10 +41,15 @@ def meanings() -> dict[str, tuple[str, ...]]:
     Returns:
         Synonyms and kinds (two levels up) of the word's first sense, and the start of its gloss; words of a closed
         class (``FUNCTION_WORDS``) and those that WordNet does not hold are absent.
+
+    Raises:
+        FileNotFoundError: WordNet is neither in ``WNSEARCHDIR`` nor where Debian puts it.
     """
-    folder, found = wordnet(), {}
-    wanted = set(vocabulary()) - set(FUNCTION_WORDS)
-    for part in _PARTS:
+    folder, found = Path(os.environ.get("WNSEARCHDIR") or "/usr/share/wordnet"), {}
+    if not (folder / "data.noun").is_file():
+        raise FileNotFoundError(f"No WordNet in {folder}: install Debian's wordnet-base, or set WNSEARCHDIR.")
+    wanted = {*_common(), *concepts.names()} - set(FUNCTION_WORDS)
+    for part in ("noun", "verb", "adj", "adv"):  # the first that holds the word decides
         data = (folder / f"data.{part}").read_text(encoding="utf-8").splitlines()
         lines = {line[:8]: line for line in data if not line.startswith(" ")}
         for line in (folder / f"index.{part}").read_text(encoding="utf-8").splitlines():
@@ -65,22 +57,13 @@ def meanings() -> dict[str, tuple[str, ...]]:
             if line.startswith(" ") or fields[0] not in wanted or fields[0] in found:
                 continue
             words, kinds, gloss = _synset(lines[fields[-int(fields[2])]])
-            for _ in range(2):
-                above = [_synset(lines[kind]) for kind in kinds[:1]]
-                words, kinds = (
-                    words + [name for names, _, _ in above for name in names[:1]],
-                    above[0][1] if above else [],
-                )
+            for _ in range(2 if kinds else 0):
+                above, kinds, _gloss = _synset(lines[kinds[0]]) if kinds else ([], [], "")
+                words += above[:1]
             texts = dict.fromkeys(text for text in [*words, gloss] if text and text != fields[0])
             if texts:
                 found[fields[0]] = tuple(texts)
     return found
-
-
-@functools.cache
-def vocabulary(frequent: int = 4000) -> tuple[str, ...]:
-    """Return the words that scenes of captions carry: concepts, closed class, the most frequent words."""
-    return tuple(dict.fromkeys([*_common(frequent), *FUNCTION_WORDS, *concepts.names()]))
 
 
 @functools.cache
@@ -110,11 +93,6 @@ def names(thing: SceneWord) -> list[str]:
     return said if thing.board == "none" else [*said, f"a {thing.board} sign that says {text}"]
 
 
-def means(thing: SceneWord) -> tuple[str, ...]:
-    """Return what a thing's name means, whether it is written or drawn."""
-    return meanings().get(thing.text.lower(), ())
-
-
 def sample(
     rng: np.random.Generator, scenes: Sequence[Sequence[SceneWord]], wrong: float
 ) -> tuple[list[str], np.ndarray]:
@@ -130,14 +108,15 @@ def sample(
     """
     chosen: set[str] = set()
     for thing in (thing for things in scenes for thing in things):
-        said, meant = names(thing), means(thing)
+        said, meant = names(thing), meanings().get(thing.text.lower(), ())
         chosen.add(said[0] if rng.random() < 0.7 else said[int(rng.integers(1, len(said)))])
         if meant and rng.random() < 0.2:
             chosen.add(meant[int(rng.integers(len(meant)))])
         if thing.is_word and rng.random() < wrong:
             chosen.add(lexicon.mutate(rng, said[0]))
     texts = sorted(chosen - {""}, key=lambda text: (len(text), text))
-    true = [{text for thing in things for text in (*names(thing), *means(thing))} for things in scenes]
+    table = meanings()
+    true = [{t for x in things for t in (*names(x), *table.get(x.text.lower(), ()))} for things in scenes]
     return texts, np.array([[text in facts for text in texts] for facts in true])
 
 
@@ -152,9 +131,8 @@ def sample_meanings(rng: np.random.Generator, count: int, closed: int) -> tuple[
         Words; meanings, M of them; bool [count + closed, M], "this word means that".
     """
     table = meanings()
-    drawable = [name for name in concepts.names() if name in table]
-    every = list(table)
-    pools: Iterable[list[str]] = (drawable if rng.random() < 0.3 else every for _ in range(count))
+    every, drawable = list(table), [name for name in concepts.names() if name in table]
+    pools = [drawable if rng.random() < 0.3 else every for _ in range(count)]
     words = [pool[int(rng.integers(len(pool)))] for pool in pools]
     texts = sorted({table[w][int(rng.integers(len(table[w])))] for w in words}, key=lambda text: (len(text), text))
     words += [FUNCTION_WORDS[int(i)] for i in rng.integers(len(FUNCTION_WORDS), size=closed)]

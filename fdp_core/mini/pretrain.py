@@ -14,9 +14,11 @@ where it stopped, to the same result.
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -47,10 +49,14 @@ def see(clip: nn.Module, images: Tensor, half: bool) -> Tensor:
 
 def look(clip: nn.Module, images: Tensor, half: bool) -> Tensor:
     """Run the trunk: uint8 [B, h, w, 3] -> float [B, C, h / 32, w / 32]."""
-    mean, std = torch.tensor(MEAN, device=images.device), torch.tensor(STD, device=images.device)
-    x = ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)  # channels last already
     with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
-        return backbones.run_trunk(clip, x).float()
+        return backbones.run_trunk(clip, normalise(images)).float()
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Turn uint8 [B, h, w, 3] into the trunk's input, float [B, 3, h, w]; it lies in memory with channels last."""
+    mean, std = torch.tensor(MEAN, device=images.device), torch.tensor(STD, device=images.device)
+    return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
 def pool(clip: nn.Module, features: Tensor) -> Tensor:
@@ -149,6 +155,14 @@ def encode_text(clip: nn.Module, tokens: Tensor, prefix: Tensor) -> Tensor:
     return backbones.run_text_tower(clip, x, eot + prefix.shape[1])
 
 
+def write(path: Path, clip: nn.Module, recipe: dict[str, Any], step: int, bits: int = 16) -> None:
+    """Write a compact CLIP's weights, half precision or fewer ``bits`` a number, with what made them."""
+    state = {k: v.half() if v.is_floating_point() else v for k, v in clip.state_dict().items() if k != "attn_mask"}
+    state = {k: v.cpu().contiguous() for k, v in state.items()} if bits == 16 else weights.pack(state, bits)
+    meta = {"config": json.dumps(MINI), "recipe": json.dumps(recipe), "step": str(step)}
+    atomic_write_bytes(path, safetensors.torch.save(state, meta))
+
+
 def total(terms: dict[str, Tensor], recipe: Recipe, step: int) -> Tensor:
     """Sum the weighted loss terms of a step."""
     late = step >= recipe.late_from
@@ -174,21 +188,14 @@ def train(
     head = nn.Linear(MINI["embed_dim"], batches.SIZE).to(device)
     nn.init.constant_(head.bias, -3.0)  # few places hold a given letter
     ema = copy.deepcopy(clip)
-    both = [*clip.parameters(), *head.parameters()]
-    matrices, rest = [p for p in both if p.ndim >= 2], [p for p in both if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    groups = training.groups([*clip.parameters(), *head.parameters()], recipe.weight_decay)
     optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
     modules = {"model": clip, "head": head, "ema": ema}
     run = training.Run(out / "state.pt", modules, optimiser, asdict(recipe), out / "log.jsonl")
     tokenizer = weights.CharTokenizer(MINI["text_cfg"]["context_length"])
     seen = run.log[-1]["words_seen"] if len(run.log) else 0
 
-    def save(step: int) -> None:
-        state = {k: v.half() if v.is_floating_point() else v for k, v in ema.state_dict().items() if k != "attn_mask"}
-        state = {k: v.cpu().contiguous() for k, v in state.items()}
-        meta = {"config": json.dumps(MINI), "recipe": json.dumps(asdict(recipe)), "step": str(step)}
-        atomic_write_bytes(out / "mini.safetensors", safetensors.torch.save(state, meta))
-
+    save = functools.partial(write, out / "mini.safetensors", ema, asdict(recipe))
     for step, batch in run.batches(Batches(recipe, bank), save, workers, every=250, last=stop_at):
         clip.train()
         if step >= recipe.still_from:

@@ -13,23 +13,21 @@ Interrupt at any time: the same command goes on where it stopped; ``--start`` go
 from __future__ import annotations
 
 import copy
-import json
+import functools
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fdp_core import attention, backbones, losses, weights
 from fdp_core.datasets.types import box_polygon
-from fdp_core.files import atomic_write_bytes
 from fdp_core.mini import captions, scenery, training
 from fdp_core.mini.bank import Bank, BankScene
-from fdp_core.mini.pretrain import MEAN, MINI, STD, encode_text
+from fdp_core.mini.pretrain import MINI, encode_text, normalise, write
 from fdp_core.regions import crops
 
 LOWEST = 6.0  # pixels: lower words are named by no caption
@@ -103,19 +101,15 @@ def cut(rng: np.random.Generator, scene: BankScene, size: int) -> tuple[np.ndarr
 
 
 def see(clip: nn.Module, scenes: Tensor) -> tuple[Tensor, Tensor]:
-    """Encode scenes with gradients of the last two layers and the pool.
-
-    Args:
-        clip: the model. scenes: uint8 [B, S, S, 3].
+    """Encode scenes, uint8 [B, S, S, 3], with gradients of the last two layers and the pool.
 
     Returns:
         Unit vectors float [B, D]; attention weights of the pool, float [B, H, L].
     """
-    visual, device = clip.visual, clip.positional_embedding.device
-    x = (scenes.to(device).float() / 255 - torch.tensor(MEAN, device=device)) / torch.tensor(STD, device=device)
-    with torch.autocast(device.type, torch.bfloat16):
+    visual, scenes = clip.visual, scenes.to(clip.positional_embedding.device)
+    with torch.autocast(scenes.device.type, torch.bfloat16):
         with torch.no_grad():
-            x = backbones.run_levels(clip, x.permute(0, 3, 1, 2), 2)[-1]
+            x = backbones.run_levels(clip, normalise(scenes), 2)[-1]
         x = visual.layer4(visual.layer3(x)).float()
     positions = attention.resize_positions(visual.attnpool.positional_embedding, tuple(x.shape[2:]))
     pooled, looks = attention.attention_pool(attention.tokens(x, positions), visual.attnpool)
@@ -123,29 +117,20 @@ def see(clip: nn.Module, scenes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def read(clip: nn.Module, tokenizer: weights.CharTokenizer, texts: list[str], unknown: Tensor) -> Tensor:
-    """Encode texts behind unknown tokens [k, W], in four parts of like length: unit vectors float [M, D]."""
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    device = clip.positional_embedding.device
-    parts = [order[i : i + math.ceil(len(order) / 4)] for i in range(0, len(order), math.ceil(len(order) / 4))]
+    """Encode texts behind unknown tokens [k, W], in parts of texts that stand together: unit vectors float [M, D]."""
+    device, size = clip.positional_embedding.device, math.ceil(len(texts) / 4)
+    parts = [tokenizer(texts[i : i + size]).to(device) for i in range(0, len(texts), size)]
     with torch.autocast(device.type, torch.bfloat16):
-        encoded = [
-            encode_text(
-                clip, tokenizer([texts[i] for i in part]).to(device), unknown.to(device).expand(len(part), -1, -1)
-            )
-            for part in parts
-        ]
-    back = torch.tensor(order, device=device).argsort()
-    return F.normalize(torch.cat(encoded).float()[back], dim=-1)
+        encoded = [encode_text(clip, part, unknown.to(device).expand(len(part), -1, -1)) for part in parts]
+    return F.normalize(torch.cat(encoded).float(), dim=-1)
 
 
 def forward(
     clip: nn.Module, tokenizer: weights.CharTokenizer, batch: dict, learn: bool, spread: float
 ) -> dict[str, Tensor]:
-    """Return the terms of the loss, and the share of scenes whose best caption is true.
+    """Return the terms of the loss, and two that are only shown; ``learn``: the text tower learns too.
 
-    Args:
-        clip: the model. tokenizer: its own. batch: of a step. learn: the text tower learns too.
-        spread: least entropy of the pool's attention, a share of log L; below it a penalty pulls back.
+    Below an entropy of ``spread`` times log L a penalty pulls the attention of the pool back.
     """
     device = clip.positional_embedding.device
     true, scale = batch["true"].to(device), clip.logit_scale.exp().clamp(max=100)
@@ -182,28 +167,15 @@ def train(
     """Run or resume; writes ``state.pt``, ``log.jsonl`` and ``mini_clip.safetensors`` (EMA, eight bits) to ``out``."""
     clip = begin(start, recipe.seed).to(device).to(memory_format=torch.channels_last).eval()
     ema, visual = copy.deepcopy(clip), clip.visual
-    towers = {
-        1.0: [visual.layer3, visual.layer4, visual.attnpool],
-        recipe.text_share: [clip.transformer, clip.token_embedding, clip.ln_final],
-    }
-    loose = {recipe.text_share: [clip.positional_embedding, clip.text_projection], 1.0: [clip.logit_scale]}
-    groups = []
-    for share, modules in towers.items():
-        learning = [p for module in modules for p in module.parameters()] + loose[share]
-        for decay, chosen in (
-            (recipe.weight_decay, [p for p in learning if p.ndim >= 2]),
-            (0.0, [p for p in learning if p.ndim < 2]),
-        ):
-            groups.append({"params": chosen, "weight_decay": decay, "share": share})
+    seeing = [p for module in (visual.layer3, visual.layer4, visual.attnpool) for p in module.parameters()]
+    reading = [p for module in (clip.transformer, clip.token_embedding, clip.ln_final) for p in module.parameters()]
+    groups = training.groups([*seeing, clip.logit_scale], recipe.weight_decay)
+    reading += [clip.positional_embedding, clip.text_projection]
+    groups += training.groups(reading, recipe.weight_decay, recipe.text_share)
     optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), fused=True)
     run = training.Run(out / "state.pt", {"model": clip, "ema": ema}, optimiser, asdict(recipe), out / "log.jsonl")
     tokenizer = weights.CharTokenizer(MINI["text_cfg"]["context_length"])
-
-    def save(step: int) -> None:
-        state = {k: v.half() if v.is_floating_point() else v for k, v in ema.state_dict().items() if k != "attn_mask"}
-        meta = {"config": json.dumps(MINI), "recipe": json.dumps(asdict(recipe)), "step": str(step)}
-        atomic_write_bytes(out / "mini_clip.safetensors", safetensors.torch.save(weights.pack(state, 8), meta))
-
+    save = functools.partial(write, out / "mini_clip.safetensors", ema, asdict(recipe), bits=8)
     for step, batch in run.batches(CaptionedScenes(recipe, bank), save, workers, every=50, minutes=minutes):
         terms = forward(clip, tokenizer, batch, step % recipe.text_every == 0, recipe.spread)
         loss = terms["captions"] + terms["spread"] + terms.get("meanings", 0.0)

@@ -183,9 +183,7 @@ def train(out: Path, real: dict[str, list[Patch]], scenes: list[Example], args: 
     backbone = backbones.load("mini")
     begin = reader.load(backbone, args.start) if args.start else backbone
     clip = copy.deepcopy(begin.clip).to(args.device).to(memory_format=torch.channels_last).eval()
-    weights = list(clip.visual.requires_grad_(True).parameters())
-    groups = [{"params": [p for p in weights if p.ndim > 1]}, {"params": [p for p in weights if p.ndim < 2]}]
-    groups[0]["weight_decay"], groups[1]["weight_decay"] = 0.02, 0.0
+    groups = training.groups(clip.visual.requires_grad_(True).parameters(), 0.02)
     optimiser = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.98), fused=True)
     average = copy.deepcopy(clip.visual)
     run = training.Run(out.with_suffix(".state"), {"visual": clip.visual, "average": average}, optimiser)

@@ -7,7 +7,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,13 @@ def interruptible() -> Iterator[None]:
 def cosine(step: int, steps: int, warmup: int) -> float:
     """Return the share of a learning rate: up in ``warmup`` steps, and half a cosine down to zero at ``steps``."""
     return min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
+
+
+def groups(learning: Iterable[nn.Parameter], decay: float, share: float = 1.0) -> list[dict[str, Any]]:
+    """Return an optimiser's groups: matrices decay, vectors do not; both get a ``share`` of the learning rate."""
+    learning = list(learning)
+    matrices, rest = [p for p in learning if p.ndim >= 2], [p for p in learning if p.ndim < 2]
+    return [{"params": p, "weight_decay": w, "share": share} for p, w in ((matrices, decay), (rest, 0.0))]
 
 
 @torch.no_grad()

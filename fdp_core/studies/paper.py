@@ -232,8 +232,7 @@ def verdicts(table: pd.DataFrame, known: pd.DataFrame | None = None) -> pd.DataF
 
 def _parts(recipe: dict[str, Any]) -> list[tuple[Manifest, str]]:
     """Return the weights and the sets, each with its split, that a recipe takes."""
-    ours = recipe["backbone"] in backbones.COMPACT_NAMES
-    weights = [] if ours else [(manifest("openai_clip"), recipe["backbone"])]
+    weights = [] if recipe["backbone"] in backbones.COMPACT_NAMES else [(manifest("openai_clip"), recipe["backbone"])]
     return [*weights, *(_source(name) for name in (recipe["train_set"], recipe["dataset"]) if name)]
 
 

@@ -252,11 +252,8 @@ def step_ways(
 def first_epoch(ours: Ratio, fill: float, images: int, baseline: float) -> Ratio:
     """Return how long our step takes as a multiple of the baseline step while the cache is being filled.
 
-    Args:
-        ours: the warm step as a multiple of the baseline step.
-        fill: seconds that one image takes to enter the cache.
-        images: distinct images of a step that are not in the cache yet.
-        baseline: seconds of the baseline step.
+    ``ours``: the warm step, a multiple too; ``fill``: seconds an image takes to enter the cache; ``images``: distinct
+    ones of a step that are not in it yet; ``baseline``: seconds of the baseline step.
     """
     return Ratio(*(value + fill * images / baseline for value in ours))
 

@@ -1,9 +1,6 @@
-"""Search among a million vectors: made vectors like real ones, exact search, Faiss where it is installed."""
+"""Search among a million vectors: made vectors like real ones, and exact search."""
 
 from __future__ import annotations
-
-import importlib.util
-from collections.abc import Callable
 
 import numpy as np
 
@@ -11,7 +8,6 @@ from fdp_core.retrieval.vectors import top_rows
 
 _BLOCK = 65_536  # rows made at once
 _NEIGHBOURS = 10
-Search = Callable[[np.ndarray], np.ndarray]  # queries [Q, D] -> rows [Q, 10]
 
 
 def jittered(vectors: np.ndarray, count: int, noise: float = 0.3, seed: int = 0) -> np.ndarray:
@@ -42,11 +38,8 @@ def jittered(vectors: np.ndarray, count: int, noise: float = 0.3, seed: int = 0)
 
 def gaussian(count: int, width: int, seed: int = 0) -> np.ndarray:
     """Draw random directions, without any clusters: [count, width] float32, unit norm."""
-    out = np.empty((count, width), np.float32)
-    rng = np.random.default_rng(seed)
-    for start in range(0, count, _BLOCK):
-        part = rng.standard_normal(out=out[start : start + _BLOCK], dtype=np.float32)
-        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    out = np.random.default_rng(seed).standard_normal((count, width), dtype=np.float32)
+    out /= np.linalg.norm(out, axis=1, keepdims=True)
     return out
 
 
@@ -78,41 +71,3 @@ def recall(rows: np.ndarray, right: np.ndarray) -> float:
     if not len(right) or len(rows) != len(right):
         raise ValueError(f"rows are {rows.shape}, the right ones {right.shape}; expected one or more queries of both.")
     return float(np.mean([np.isin(mine, theirs).mean() for mine, theirs in zip(right, rows)]))
-
-
-def faiss_searches(vectors: np.ndarray, threads: int = 1) -> dict[str, Search]:
-    """Build two indexes of Faiss: groups around centres with eight-bit numbers, and products of four bits.
-
-    The best thousand of both are scored again by the whole vectors.
-
-    Returns:
-        Name -> a search for the ten best rows of ``vectors`` [R, D]; nothing where Faiss is not installed, as it is no
-        requirement.
-
-    Source: Johnson, Douze, Jégou, Billion-scale similarity search (2021).
-    """
-    if importlib.util.find_spec("faiss") is None:
-        return {}
-    import faiss
-
-    faiss.omp_set_num_threads(threads)
-    groups = max(1, round(2 * len(vectors) ** 0.5))
-    grouped, products = f"IVF{groups},SQ8,RFlat", f"PQ{vectors.shape[1] // 2}x4fs,RFlat"
-    searches: dict[str, Search] = {}
-    for names, recipe in (
-        ({"Faiss, a twentieth of the groups": groups // 20, "Faiss, half of the groups": groups // 2}, grouped),
-        ({"Faiss, 4-bit products": 0}, products),
-    ):
-        index = faiss.index_factory(vectors.shape[1], recipe, faiss.METRIC_INNER_PRODUCT)
-        index.train(vectors[:: max(1, len(vectors) // (40 * groups))])
-        index.add(vectors)
-        index.k_factor = 100  # ten rows are chosen among a thousand whole vectors
-        for name, probes in names.items():
-
-            def search(queries: np.ndarray, index: object = index, probes: int = probes) -> np.ndarray:
-                if probes > 1:
-                    faiss.extract_index_ivf(index).nprobe = probes
-                return index.search(queries, 10)[1]
-
-            searches[name] = search
-    return searches

@@ -10,7 +10,7 @@ import torch
 
 from fdp_core import attention, backbones, weights
 from fdp_core.mini import bank as bank_module
-from fdp_core.mini import captions, pretrain_clip
+from fdp_core.mini import captions, pretrain, pretrain_clip
 from fdp_core.mini.bank import RECIPES, BankScene
 from fdp_core.mini.pretrain_clip import CaptionedScenes, ClipRecipe
 from fdp_core.mini.renderer import SceneWord
@@ -85,6 +85,7 @@ def tiny(monkeypatch, tmp_path):
     safetensors.torch.save_file(state, tmp_path / "tiny.safetensors", {"config": json.dumps(TINY)})
     monkeypatch.setattr(weights, "MINI_WEIGHTS", tmp_path / "tiny.safetensors")
     monkeypatch.setattr(pretrain_clip, "MINI", TINY)
+    monkeypatch.setattr(pretrain, "MINI", TINY)
 
 
 # --- captions
@@ -106,7 +107,7 @@ def test_a_long_gloss_ends_with_a_whole_word():
 def test_a_missing_wordnet_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="wordnet-base"):
-        captions.wordnet()
+        captions.meanings()
 
 
 def test_written_and_drawn_things_share_their_name_and_nothing_else():
@@ -121,7 +122,10 @@ def test_a_caption_is_true_of_every_scene_that_it_describes(bank):
         texts, true = captions.sample(np.random.default_rng(seed), scenes, wrong=1.0)
         assert true.shape == (3, len(texts)) and texts == sorted(texts, key=lambda text: (len(text), text))
         for text, column in zip(texts, true.T, strict=True):
-            facts = [any(text in (*captions.names(t), *captions.means(t)) for t in things) for things in scenes]
+            facts = [
+                any(text in (*captions.names(t), *captions.meanings().get(t.text.lower(), ())) for t in things)
+                for things in scenes
+            ]
             assert column.tolist() == facts
         if "coffee" in texts:
             assert true[:, texts.index("coffee")].tolist() == [True, True, False]

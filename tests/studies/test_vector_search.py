@@ -1,7 +1,5 @@
 """Search among made vectors: they lie as real ones do, and exact search is a sorted list."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 
@@ -23,14 +21,6 @@ def test_exact_is_a_sorted_list():
 @pytest.mark.parametrize("count", [1, 9])
 def test_exact_gives_all_rows_of_few_vectors(count):
     assert exact(vector_search.gaussian(count, 24), vector_search.gaussian(2, 24, seed=1)).shape == (2, count)
-
-
-def test_faiss_joins_in_where_it_is_installed():
-    vectors, queries = vector_search.gaussian(2000, 16), vector_search.gaussian(20, 16, seed=1)
-    searches = vector_search.faiss_searches(vectors)
-    assert bool(searches) == (importlib.util.find_spec("faiss") is not None)
-    for search in searches.values():
-        assert recall(search(queries), exact(vectors, queries)) > 0.05
 
 
 def test_recall():
