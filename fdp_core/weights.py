@@ -147,7 +147,7 @@ def read_mini(path: str | Path) -> tuple[CLIP, dict]:
         config, state = read(path, "config", _Mini)
         clip = build_mini(config)
         clip.load_state_dict({name: value.float() for name, value in unpack(state).items()})
-    except (ValueError, RuntimeError, TypeError, ArithmeticError) as error:
+    except (ValueError, RuntimeError, TypeError, ArithmeticError, AssertionError) as error:  # torch asserts its sizes
         raise ValueError(
             f"{path} does not hold the weights of a compact CLIP, or is damaged ({error}). Reinstall the package."
         ) from error

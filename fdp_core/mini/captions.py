@@ -18,6 +18,7 @@ from fdp_core.mini.renderer import SceneWord
 from fdp_core.words import FUNCTION_WORDS, MIN_LENGTH, english_words
 
 LONGEST = 48  # letters of a gloss
+KINDS = ("content word", "function word")
 
 
 def _synset(line: str) -> tuple[list[str], list[str], str]:
@@ -125,7 +126,7 @@ def sample_meanings(rng: np.random.Generator, count: int, closed: int) -> tuple[
 
     Args:
         rng: the random generator. count: words of open classes. closed: words of closed classes, which mean none of
-        the texts.
+        the texts but the last: as a dictionary does, the last two say which words name things and which do not.
 
     Returns:
         Words; meanings, M of them; bool [count + closed, M], "this word means that".
@@ -136,4 +137,5 @@ def sample_meanings(rng: np.random.Generator, count: int, closed: int) -> tuple[
     words = [pool[int(rng.integers(len(pool)))] for pool in pools]
     texts = sorted({table[w][int(rng.integers(len(table[w])))] for w in words}, key=lambda text: (len(text), text))
     words += [FUNCTION_WORDS[int(i)] for i in rng.integers(len(FUNCTION_WORDS), size=closed)]
-    return words, texts, np.array([[text in table.get(word, ()) for text in texts] for word in words])
+    means = [[text in table.get(word, ()) for text in texts] + [i < count, i >= count] for i, word in enumerate(words)]
+    return words, [*texts, *KINDS], np.array(means)

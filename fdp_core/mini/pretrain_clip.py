@@ -4,8 +4,8 @@
     python -m fdp_core.mini.pretrain_clip --bank runs/clip_bank --out runs/mini_clip
 
 It starts from ``mini``, whose first layers see strokes and shapes and stay as they are; the attention pool's queries
-and keys start anew, so that the pool looks everywhere. Scenes are seen at 224 pixels, every fourth step fewer ones at
-448, as a share of CLIP's photographs shows its text large. Captions name what is written and what is drawn by the same
+and keys start anew, so that the pool looks everywhere. Every other step looks closely, at one thing or a few, as most
+photographs of CLIP's do; the others see scenes at 224 pixels, every fourth fewer ones at 448. Captions name what is written and what is drawn by the same
 words; words of closed classes are only ever written; text against text teaches what words mean (``captions``).
 Interrupt at any time: the same command goes on where it stopped; ``--start`` goes on from weights alone.
 """
@@ -40,14 +40,17 @@ class ClipRecipe:
     steps: int = 3000
     scenes: int = 64  # a step
     size: int = 224  # pixels
+    close_every: int = 2  # every so many-th step looks closely, at more and smaller pictures
+    close_scenes: int = 192
+    close_size: int = 128
     large_every: int = 4  # every so many-th step sees larger and fewer scenes
     large_scenes: int = 16
     large_size: int = 448
     wrong: float = 0.25  # share of the written words of which a misspelling joins the captions
     relations: int = 64  # words a step that are held against texts that mean them
     closed: int = 32  # words of closed classes among them, which no text means
-    text_every: int = 2  # the text tower learns in every so many-th step
-    lr: float = 6e-4
+    text_every: int = 3  # the text tower learns in every so many-th step
+    lr: float = 1e-3
     text_share: float = 0.5  # of the learning rate, for the text tower
     warmup: int = 60
     weight_decay: float = 0.05
@@ -65,11 +68,12 @@ class CaptionedScenes(training.Steps):
     def make(self, rng: np.random.Generator, step: int) -> dict:
         """Draw the scenes and captions of a step."""
         r = self.recipe
-        large = step % r.large_every == r.large_every - 1
-        count, size = (r.large_scenes, r.large_size) if large else (r.scenes, r.size)
+        close, large = step % r.close_every == 0, step % r.large_every == r.large_every - 1
+        count, size = (r.scenes, r.size) if not large else (r.large_scenes, r.large_size)
+        count, size = (count, size) if not close else (r.close_scenes, r.close_size)
         pictures, seen = [], []
         while len(pictures) < count:
-            picture, things = cut(rng, self.bank.scenes[int(rng.integers(len(self.bank)))], size)
+            picture, things = cut(rng, self.bank.scenes[int(rng.integers(len(self.bank)))], size, close)
             if things:
                 pictures.append(picture)
                 seen.append(things)
@@ -87,12 +91,21 @@ class CaptionedScenes(training.Steps):
         }
 
 
-def cut(rng: np.random.Generator, scene: BankScene, size: int) -> tuple[np.ndarray, list]:
-    """Cut a square out of a scene and damage it: uint8 [size, size, 3], and the things that can be seen in it."""
+def cut(rng: np.random.Generator, scene: BankScene, size: int, close: bool) -> tuple[np.ndarray, list]:
+    """Cut a square out of a scene and damage it: uint8 [size, size, 3], and the things that can be seen in it.
+
+    ``close``: around one of the things, which fills a third of the side at least.
+    """
     picture = scene.image()
     whole = picture.shape[0]
     side = whole * rng.uniform(0.6, 1.0)
-    left, top = rng.uniform(0, whole - side, 2)
+    if close and scene.things:
+        box = scene.things[int(rng.integers(len(scene.things)))].polygon
+        side = min(whole, max(np.ptp(box, axis=0).max() * rng.uniform(1.05, 3.0), 24.0))
+        corner = rng.uniform(np.minimum(box.max(axis=0) - side, box.min(axis=0)), box.min(axis=0))
+    else:
+        corner = rng.uniform(0, whole - side, 2)
+    left, top = np.clip(corner, 0, whole - side)
     scale = size / side
     moved = [((t.polygon - [left, top]) * scale, t) for t in scene.things if t.visible]
     inside = [t for p, t in moved if p.min() >= -2 and p.max() <= size + 2 and min(np.ptp(p, axis=0)) >= LOWEST]
