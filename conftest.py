@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import matplotlib
 import pytest
 
@@ -14,6 +15,9 @@ import fdp_core  # noqa: F401  (before any test module: it repairs torchvision b
 ROOT = Path(__file__).parent
 OFFLINE = ROOT / "tests" / "offline"
 matplotlib.use("Agg")
+# property-based tests draw the same examples at every run: a suite that passes goes on passing
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile("same")
 
 
 def _load(name: str, path: Path):
