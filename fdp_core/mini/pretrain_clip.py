@@ -4,9 +4,10 @@
     python -m fdp_core.mini.pretrain_clip --bank runs/clip_bank --out runs/mini_clip
 
 It starts from ``mini``, whose first layers see strokes and shapes and stay as they are; the attention pool's queries
-and keys start anew, so that the pool looks everywhere. Every other step looks closely, at one thing or a few, as most
-photographs of CLIP's do; the others see scenes at 224 pixels, every fourth fewer ones at 448. Captions name what is written and what is drawn by the same
-words; words of closed classes are only ever written; text against text teaches what words mean (``captions``).
+and keys start anew, so that the pool looks everywhere. Most steps look closely, at one thing or a few, as most
+photographs of CLIP's do; every third sees scenes at 224 pixels, every sixth fewer ones at 448. Captions name what is
+written and what is drawn by the same words; words of closed classes are only ever written; text against text teaches
+what words mean (``captions``).
 Interrupt at any time: the same command goes on where it stopped; ``--start`` goes on from weights alone.
 """
 
@@ -26,8 +27,9 @@ from torch import Tensor, nn
 from fdp_core import attention, backbones, losses, weights
 from fdp_core.datasets.types import box_polygon
 from fdp_core.mini import captions, scenery, training
-from fdp_core.mini.bank import Bank, BankScene
+from fdp_core.mini.bank import Bank
 from fdp_core.mini.pretrain import MINI, encode_text, normalise, write
+from fdp_core.mini.renderer import SceneWord
 from fdp_core.regions import crops
 
 LOWEST = 6.0  # pixels: lower words are named by no caption
@@ -40,16 +42,17 @@ class ClipRecipe:
     steps: int = 3000
     scenes: int = 64  # a step
     size: int = 224  # pixels
-    close_every: int = 2  # every so many-th step looks closely, at more and smaller pictures
-    close_scenes: int = 192
-    close_size: int = 128
-    large_every: int = 4  # every so many-th step sees larger and fewer scenes
+    whole_every: int = 3  # every so many-th step sees whole scenes, the others look closely
+    close_scenes: int = 384
+    close_size: int = 64
+    looks: int = 4  # at one scene, closely, in a step
+    large_every: int = 6  # every so many-th step sees larger and fewer scenes
     large_scenes: int = 16
     large_size: int = 448
     wrong: float = 0.25  # share of the written words of which a misspelling joins the captions
     relations: int = 64  # words a step that are held against texts that mean them
     closed: int = 32  # words of closed classes among them, which no text means
-    text_every: int = 3  # the text tower learns in every so many-th step
+    text_every: int = 2  # the text tower learns in every so many-th step
     lr: float = 1e-3
     text_share: float = 0.5  # of the learning rate, for the text tower
     warmup: int = 60
@@ -68,15 +71,18 @@ class CaptionedScenes(training.Steps):
     def make(self, rng: np.random.Generator, step: int) -> dict:
         """Draw the scenes and captions of a step."""
         r = self.recipe
-        close, large = step % r.close_every == 0, step % r.large_every == r.large_every - 1
-        count, size = (r.scenes, r.size) if not large else (r.large_scenes, r.large_size)
-        count, size = (count, size) if not close else (r.close_scenes, r.close_size)
+        close, large = (step + 1) % r.whole_every > 0, (step + 1) % r.large_every == 0
+        count, size = (r.close_scenes, r.close_size) if close else (r.scenes, r.size)
+        count, size = (r.large_scenes, r.large_size) if large else (count, size)
         pictures, seen = [], []
         while len(pictures) < count:
-            picture, things = cut(rng, self.bank.scenes[int(rng.integers(len(self.bank)))], size, close)
-            if things:
-                pictures.append(picture)
-                seen.append(things)
+            scene = self.bank.scenes[int(rng.integers(len(self.bank)))]
+            picture = scene.image()
+            for _ in range(min(r.looks if close else 1, count - len(pictures))):
+                look, things = cut(rng, picture, scene.things, size, close)
+                if things:
+                    pictures.append(look)
+                    seen.append(things)
         texts, true = captions.sample(rng, seen, r.wrong)
         words, meant, means = captions.sample_meanings(rng, r.relations, r.closed)
         unknown = rng.normal(0, 0.02, (int(rng.choice([0, 1, 2, 4])), MINI["text_cfg"]["width"])).astype(np.float32)
@@ -91,23 +97,25 @@ class CaptionedScenes(training.Steps):
         }
 
 
-def cut(rng: np.random.Generator, scene: BankScene, size: int, close: bool) -> tuple[np.ndarray, list]:
+def cut(
+    rng: np.random.Generator, picture: np.ndarray, things: list[SceneWord], size: int, close: bool
+) -> tuple[np.ndarray, list[SceneWord]]:
     """Cut a square out of a scene and damage it: uint8 [size, size, 3], and the things that can be seen in it.
 
-    ``close``: around one of the things, which fills a third of the side at least.
+    ``close``: around one thing, a drawn one if there is any, which fills a third of the side at least.
     """
-    picture = scene.image()
     whole = picture.shape[0]
-    side = whole * rng.uniform(0.6, 1.0)
-    if close and scene.things:
-        box = scene.things[int(rng.integers(len(scene.things)))].polygon
+    if close and things:
+        shown = [thing for thing in things if not thing.is_word] or things
+        box = shown[int(rng.integers(len(shown)))].polygon
         side = min(whole, max(np.ptp(box, axis=0).max() * rng.uniform(1.05, 3.0), 24.0))
         corner = rng.uniform(np.minimum(box.max(axis=0) - side, box.min(axis=0)), box.min(axis=0))
     else:
+        side = whole * rng.uniform(0.6, 1.0)
         corner = rng.uniform(0, whole - side, 2)
     left, top = np.clip(corner, 0, whole - side)
     scale = size / side
-    moved = [((t.polygon - [left, top]) * scale, t) for t in scene.things if t.visible]
+    moved = [((t.polygon - [left, top]) * scale, t) for t in things if t.visible]
     inside = [t for p, t in moved if p.min() >= -2 and p.max() <= size + 2 and min(np.ptp(p, axis=0)) >= LOWEST]
     image = crops.cut(picture, box_polygon(left, top, side, side), size, size)
     return scenery.camera(rng, image, 0.5), inside
@@ -180,6 +188,8 @@ def train(
     """Run or resume; writes ``state.pt``, ``log.jsonl`` and ``mini_clip.safetensors`` (EMA, eight bits) to ``out``."""
     clip = begin(start, recipe.seed).to(device).to(memory_format=torch.channels_last).eval()
     ema, visual = copy.deepcopy(clip), clip.visual
+    for layer in (visual.layer3, visual.layer4):
+        layer.train()  # batch norm by the batch: with the start's statistics a high learning rate does not learn
     seeing = [p for module in (visual.layer3, visual.layer4, visual.attnpool) for p in module.parameters()]
     reading = [p for module in (clip.transformer, clip.token_embedding, clip.ln_final) for p in module.parameters()]
     groups = training.groups([*seeing, clip.logit_scale], recipe.weight_decay)

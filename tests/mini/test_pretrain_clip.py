@@ -24,7 +24,18 @@ TINY = {
     "std": [0.27] * 3,
 }
 RECIPE = ClipRecipe(
-    steps=6, scenes=4, size=64, large_every=3, large_scenes=2, large_size=96, relations=3, closed=2, warmup=2
+    steps=6,
+    scenes=4,
+    size=64,
+    whole_every=2,
+    close_scenes=6,
+    close_size=32,
+    large_every=4,
+    large_scenes=2,
+    large_size=96,
+    relations=3,
+    closed=2,
+    warmup=2,
 )
 # coffee is a drink, a drink is a food; a closed-class word ("will") is a noun too, and must not be taken for one
 NOUNS = """  1 licence
@@ -131,10 +142,12 @@ def test_a_caption_is_true_of_every_scene_that_it_describes(bank):
             assert true[:, texts.index("coffee")].tolist() == [True, True, False]
 
 
-def test_closed_class_words_mean_none_of_the_texts():
+def test_words_of_closed_classes_mean_only_that_they_are_such():
     words, texts, means = captions.sample_meanings(np.random.default_rng(0), 8, 4)
     assert means.shape == (12, len(texts)) and set(words[8:]) <= set(FUNCTION_WORDS)
-    assert means[:8].any(1).all() and means.any(0).all() and not means[8:].any()
+    assert means[:8, :-2].any(1).all() and means.any(0).all() and not means[8:, :-2].any()
+    assert texts[-2:] == ["content word", "function word"]
+    assert means[:, -2].tolist() == [True] * 8 + [False] * 4 and means[:, -1].tolist() == [False] * 8 + [True] * 4
 
 
 def test_signs_carry_concepts_closed_classes_and_frequent_words():
@@ -153,16 +166,28 @@ def test_a_batch_is_the_same_when_asked_twice_and_shows_something_in_every_scene
     data = CaptionedScenes(RECIPE, bank)
     one, two = data[0], data[0]
     assert one["texts"] == two["texts"] and torch.equal(one["scenes"], two["scenes"])
-    assert one["scenes"].shape == (4, 64, 64, 3) and data[2]["scenes"].shape == (2, 96, 96, 3)
+    assert one["scenes"].shape == (6, 32, 32, 3), "looked at closely"
+    assert data[1]["scenes"].shape == (4, 64, 64, 3) and data[3]["scenes"].shape == (2, 96, 96, 3)
     assert (one["true"].sum(1) >= 0).all() and one["true"].any(0).sum() > 0
 
 
 def test_what_is_cut_off_or_too_low_is_named_by_no_caption():
     shown = [thing("whole"), thing("low", box=(10, 50, 60, 53)), thing("cut", box=(-20, 10, 10, 40))]
-    scene = Drawn(np.zeros(0, np.uint8), shown)
+    picture = np.zeros((64, 64, 3), np.uint8)
     for seed in range(10):
-        _, inside = pretrain_clip.cut(np.random.default_rng(seed), scene, 64)
+        _, inside = pretrain_clip.cut(np.random.default_rng(seed), picture, shown, 64, False)
         assert {t.text for t in inside} <= {"whole"}
+
+
+def test_a_close_look_shows_a_drawn_thing_whole_and_large():
+    drawn = thing("cup", False, box=(200, 210, 260, 240))
+    picture = np.zeros((448, 448, 3), np.uint8)
+    picture[210:240, 200:260] = 255
+    for seed in range(20):
+        look, inside = pretrain_clip.cut(np.random.default_rng(seed), picture, [thing("far"), drawn], 64, True)
+        columns = np.flatnonzero((look.mean(axis=(0, 2)) > look.mean() / 2) & (look.max(axis=(0, 2)) > 100))
+        assert drawn in inside and look.shape == (64, 64, 3)
+        assert np.ptp(columns) >= 64 / 3 - 4
 
 
 def test_a_bank_for_mini_clip_names_its_words():
