@@ -43,7 +43,7 @@ notebooks: $(INSTALLED) ## re-run every notebook where it lies, with its default
 ocr: $(INSTALLED) ## add the optional OCR baseline to the environment
 	$(BIN)/python -m pip install -r requirements-ocr.txt
 
-figures: $(INSTALLED) ## draw the figures of README and front page again
+figures: $(INSTALLED) ## draw the picture of the task for README again
 	$(BIN)/python book/figures.py
 
 pins: ## copy the pins of requirements.txt into environment.yml
