@@ -1,28 +1,24 @@
 """The search box of chapter 00: in JupyterLab a headless browser types into it; where nobody types it stands still."""
 
 import base64
-import contextlib
-import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+from browser import CHROMIUM, Page, until
 
 from fdp_core import datasets
 from fdp_core.retrieval.index import Hit
 from fdp_core.studies import figures, parameters
 
 CHAPTER = Path(__file__).parents[2] / "notebooks" / "00_search_your_photos.ipynb"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE = 70  # seconds until a hung browser fails the test
 
 
 def test_names_and_words_are_foreign_text():
@@ -53,50 +49,6 @@ def test_the_stored_answer_holds_no_widget():
     (output,) = cell.outputs
     assert set(output.data) == {"text/html", "text/plain"} and "widgets" not in book.metadata
     assert output.data["text/html"].count("<img") >= 3
-
-
-class Page:
-    """A page of a browser without a screen, spoken to by Chrome's DevTools protocol."""
-
-    def __init__(self, profile):
-        import websocket
-
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
-        options += ["--window-size=1400,1600", "--remote-allow-origins=*", f"--user-data-dir={profile}", "about:blank"]
-        self.process = subprocess.Popen([CHROMIUM, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        told = profile / "DevToolsActivePort"
-        until(told.is_file)
-        until(lambda: len(told.read_text().splitlines()) == 2)
-        address = f"http://127.0.0.1:{told.read_text().splitlines()[0]}/json"
-        pages = json.load(urllib.request.urlopen(address, timeout=PATIENCE))
-        target = next(page for page in pages if page["type"] == "page")["webSocketDebuggerUrl"]
-        self.socket, self.numbers = websocket.create_connection(target, timeout=PATIENCE), itertools.count(1)
-
-    def call(self, method, **values):
-        number = next(self.numbers)
-        self.socket.send(json.dumps({"id": number, "method": method, "params": values}))
-        while (answer := json.loads(self.socket.recv())).get("id") != number:
-            pass
-        return answer.get("result", answer)
-
-    def js(self, source):
-        told = self.call("Runtime.evaluate", expression=source, returnByValue=True, awaitPromise=True)
-        return told.get("result", {}).get("value")
-
-    def close(self):
-        with contextlib.suppress(Exception):
-            self.call("Browser.close")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(20)
-        self.process.kill()
-
-
-def until(true, step=0.2):
-    end = time.monotonic() + PATIENCE
-    while not (value := true()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(step)
-    return value
 
 
 @pytest.fixture
