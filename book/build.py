@@ -61,7 +61,7 @@ def chapters(root: Path) -> list[Path]:
 def stage_pages(root: Path, stage: Path) -> None:
     """Copy configuration and pages to the stage, fresh; executed notebooks there stay."""
     shutil.rmtree(stage / "book", ignore_errors=True)
-    code = ("build.py", "check.py", "figures.py", "pages.py", "runner.py")
+    code = ("build.py", "check.py", "figures.py", "pages.py", "runner.py", "search_page.py")
     ignore = shutil.ignore_patterns("__pycache__", "results", "_templates", *code)
     shutil.copytree(root / "book", stage / "book", ignore=ignore)
     shutil.copy(root / "_config.yml", stage / "_config.yml")

@@ -7,6 +7,7 @@ A page may hold, anywhere in its text,
   ``#1a2b3c4d`` after the backbone, the end of the record's file name, picks one of several runs;
 * ``{{ ablation:SET:ROW, ROW }}``: lowest and highest test mAP of these rows of ``ablations.jsonl``, over seeds;
 * ``{{ paper:METHOD:SET }}``: a published mAP of ``data_manifests/paper_results.csv``;
+* ``{{ search:SET }}``: the name of the script with which a page searches this set, see :mod:`search_page`;
 * ``{{ table:results }}``, ``{{ table:data }}``, ``{{ table:status }}``, ``{{ table:pretraining }}``,
   ``{{ table:scale }}``: whole tables.
 
@@ -25,6 +26,7 @@ from typing import Any
 import jinja2
 import nbformat
 import pandas as pd
+import search_page
 
 from fdp_core.datasets.describe import render_readme
 from fdp_core.datasets.manifest import all_manifests
@@ -279,6 +281,7 @@ def render(root: Path, stage: Path, records: Path) -> None:
         "result": lambda a: result(table, a),
         "ablation": lambda a: ablation(ablation_grid.load(root / "book" / "results" / "ablations.jsonl"), a),
         "paper": lambda a: published(a, numbers),
+        "search": lambda name: search_page.write(search_page.open_index(name), stage / "book" / "_static", name),
         "table": whole,
     }
     for page in sorted((stage / "book").glob("*.md")):
