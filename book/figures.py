@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
+import numpy as np
 
-matplotlib.use("svg")
-import numpy as np  # noqa: E402
-
-from fdp_core import checkpoint, datasets  # noqa: E402
-from fdp_core.evaluation import report as evaluation  # noqa: E402
-from fdp_core.regions.system import RegionSystem  # noqa: E402
-from fdp_core.retrieval.index import Hit  # noqa: E402
-from fdp_core.studies import figures  # noqa: E402
+from fdp_core import checkpoint, datasets
+from fdp_core.evaluation import report as evaluation
+from fdp_core.regions.system import RegionSystem
+from fdp_core.retrieval.index import Hit
+from fdp_core.studies import figures
 
 OUT = Path(__file__).parent / "_static" / "search.jpg"
 SHOWN = 7  # two more than there are right photographs for most words
@@ -25,8 +22,8 @@ def search():
     report = evaluation.evaluate(RegionSystem(checkpoint.load(checkpoint.SHIPPED)), gallery, queries)
     row = int(np.argmin(np.abs(report.ap - report.mean_ap)))
     order = report.ranking(row, SHOWN)
-    shown = [(rank, n, report.ids[n], gallery.photos[n].path, report.scores[row, n]) for rank, n in enumerate(order, 1)]
-    hits = [Hit(*each) for each in shown]
+    facts = [(n, report.ids[n], gallery.photos[n].path, report.scores[row, n]) for n in order]
+    hits = [Hit(rank, *each) for rank, each in enumerate(facts, 1)]
     return figures.ranked_photographs(hits, report.texts[row], report.relevant[row, order], columns=SHOWN)
 
 
