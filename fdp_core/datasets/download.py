@@ -86,10 +86,7 @@ def _number(text: str) -> int | None:
 
 @dataclass
 class _Resumable:
-    """A downloader for pooch, with the arguments of :func:`download`; the bytes gather in ``part``.
-
-    Where a hash is known, the part is kept between tries and between runs; else every try begins anew.
-    """
+    """A downloader for pooch into ``part``, which is kept between tries and runs where the hash is known."""
 
     part: Path
     known_hash: str | None

@@ -34,14 +34,11 @@ def _ctw1500_word(text: str, polygon: np.ndarray) -> Word:
 
 
 def _ctw1500_line(path: Path, number: int, line: str) -> Word:
-    """Read one line; the transcription is everything after the first ``####``, commas and ``#`` included.
-
-    The release for detection has lines without transcriptions, ``xmin,ymin,xmax,ymax`` and 14 offsets from the
-    upper left corner (data/README.md of github.com/Yuliang-Liu/Curve-Text-Detector): they give don't-care regions.
-    """
+    """Read one line; the transcription is everything after the first ``####``, commas and ``#`` included."""
     points, mark, text = line.partition(MARK)
     if mark:
         return _ctw1500_word(text, polygon(path, number, points.strip().removesuffix(",").split(","), POINTS))
+    # the release for detection has xmin,ymin,xmax,ymax, 14 offsets from there, and no text: don't-care regions
     fields = line.split(",")
     if len(fields) != 4 + 2 * POINTS:
         raise ParseError(path, number, f"expected x1,y1,...,x14,y14,####transcription, found {line[:120]!r}")

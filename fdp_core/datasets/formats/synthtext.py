@@ -17,14 +17,8 @@ VARIABLES = ("imnames", "wordBB", "txt")  # charBB, the larger part of the file,
 
 
 def _cells(path: Path) -> Iterator[tuple[str, np.ndarray, list[str]]]:
-    """Yield (image name, float32 ``[n, 4, 2]`` quadrilaterals in pixels, texts) of each image.
-
-    A word is what stands between white space: ``txt`` holds rows padded to one length, and a row may hold several
-    words and line ends. ``wordBB`` loses its last dimension where an image has one word. Words and boxes are not
-    compared here.
-
-    Source: readme.txt of the set.
-    """
+    """Yield (image name, float32 ``[n, 4, 2]`` quadrilaterals in pixels, texts) of each image; readme.txt."""
+    # rows of txt are padded and may hold several words and line ends; wordBB is 2-D where an image has one word
     content = read_mat(path, VARIABLES)
     if absent := [name for name in VARIABLES if name not in content]:
         raise ParseError(path, None, f"expected the variables {', '.join(VARIABLES)}; not found: {', '.join(absent)}")
