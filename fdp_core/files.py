@@ -27,6 +27,9 @@ _HOST = re.sub(r"\W", "", socket.gethostname())
 class DiskFault(OSError):
     """A disk does not take a file; the message names it, what is free, and how to take another disk."""
 
+    def __str__(self) -> str:
+        return str(self.strerror)  # without the number in brackets
+
 
 @contextlib.contextmanager
 def writing_to(path: str | os.PathLike[str], size: int | None = None) -> Iterator[None]:

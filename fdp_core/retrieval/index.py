@@ -221,7 +221,9 @@ class Index:
     def __init__(self, uri: str, system: Embedder) -> None:
         self.uri, self.system, self.unreadable, self.vectors = uri, system, (), 0
         self.name = f"photographs-{system.model_hash[:16]}"
-        self._table, self._version, self._width, self._rows, self._places, self._sets = None, -1, 1, [], {}, None
+        self._shared = "://" in uri and uri != MEMORY  # others may write: a lock needs a folder
+        self._table, self._version, self._width, self._sets = None, -1, 1, None
+        self._rows, self._places, self._contents = [], {}, set()
         os.environ.setdefault("LANCEDB_LOG", "error")  # its k-means warns of small clusters on the terminal
         import lancedb  # here, as it warns of every process that is forked later
 
@@ -298,6 +300,7 @@ class Index:
             rows.sort(key=lambda row: row.id)
             self._places = {row.id: place for place, row in enumerate(rows)}
             self.vectors = sum(row.count for row in rows)
+            self._contents = {row.content for row in rows}
             self._rows, self._sets, self._version = rows, None, version
 
     def __len__(self) -> int:
@@ -413,9 +416,9 @@ class Index:
     def _held(self, contents: Collection[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return the vectors and corners of those contents that are in the table."""
         found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        if self._table is not None and contents:
+        if there := self._contents.intersection(contents):
             with self._reading():
-                for batch in self._scan(("content", *_VECTORS), _one_of("content", list(contents))):
+                for batch in self._scan(("content", *_VECTORS), _one_of("content", sorted(there))):
                     found |= {name: each[1:] for name, each in zip(batch["content"].to_pylist(), _arrays(batch))}
         return found
 
@@ -436,8 +439,13 @@ class Index:
         columns = dict(zip(_Row._fields, map(list, zip(*rows)))) | {"crc_row": [row.crc() for row in rows]}
         for name, flat in zip(("regions", "corners"), zip(*(found[row.content] for row in rows))):
             columns[name] = _lists(np.concatenate(flat), [row.count for row in rows])
-        merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(pa.table(columns, schema=self._table.schema))
+        table = pa.table(columns, schema=self._table.schema)
+        if self._shared or any(row.id in self._places for row in rows):
+            merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(table)
+        else:  # a merge reads all ids, so that a build would take the square of its photographs
+            self._table.add(table)
+        self._contents |= found.keys()
 
     def _note(self, faults: list[Encoded]) -> None:
         """Tell which photographs could not be read, in a warning and in the table of errors."""

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import pickle
 import re
 import stat
 import subprocess
@@ -64,7 +65,8 @@ def test_whichever_call_a_disk_refuses_the_message_is_the_same(tmp_path, monkeyp
     told = re.escape(f"{tmp_path / 'new' / 'x.json'} cannot be written: {os.strerror(number)}")
     with pytest.raises(files.DiskFault, match=told + ".*FDP_CACHE") as caught:
         files.atomic_write_bytes(tmp_path / "new" / "x.json", b"x")
-    assert caught.value.errno == number
+    assert caught.value.errno == number and str(caught.value).startswith(str(tmp_path))  # no [Errno 28] before it
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     monkeypatch.undo()
     assert not list(tmp_path.rglob("*x*"))
 

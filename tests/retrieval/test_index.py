@@ -289,10 +289,10 @@ def run(folder, uri, pause=0.0, size=2):
 
 
 def test_a_killed_update_goes_on(tmp_path):
-    folder, right = files(tmp_path / "g", 40), None
+    folder, kills = files(tmp_path / "g", 40), int(os.environ.get("FDP_TEST_KILLS", "2"))
     right = contents(built(Fast(), folder))
     rng = np.random.default_rng()
-    for attempt in range(2):
+    for attempt in range(kills):
         process = run(folder, tmp_path / "i", pause=0.01)
         assert process.stdout.readline() == "begins\n", process.stderr.read()
         time.sleep(rng.uniform(0.02, 0.3))
@@ -300,10 +300,31 @@ def test_a_killed_update_goes_on(tmp_path):
         process.wait()
         if attempt == 1:
             (folder / "000.jpg").rename(folder / "0.jpg")
+        if attempt % 5 == 4:  # else only the first ones would be killed amid their work
+            shutil.rmtree(tmp_path / "i")
     (folder / "0.jpg").rename(folder / "000.jpg")
     model = Fast()
     index = built(model, folder, tmp_path / "i")
     assert contents(index) == right and len(model.seen) <= 40
+    whole = tmp_path / "whole"
+    built(Fast(), folder, whole)
+    assert index.update(folder, progress=False) == Update(0, 40, 0, ())
+    assert {path.suffix for path in tables(tmp_path / "i")} == {path.suffix for path in tables(whole)}  # no leftovers
+
+
+def test_a_build_merges_nothing_and_only_ten_are_encoded_of_ten_that_came(tmp_path, monkeypatch):
+    """A merge reads all ids and a look-up all contents, so that a build would take the square of its photographs."""
+    monkeypatch.setattr(module, "SLICE", 5)
+    folder, model = files(tmp_path / "g", 60), Fast()
+    index = Index.open(tmp_path / "i", model)
+    monkeypatch.setattr(index, "_scan", lambda *_: pytest.fail("the table was read"))
+    monkeypatch.setattr(index, "_refresh", lambda: None)
+    index.update(folder, progress=False)
+    monkeypatch.undo()
+    model.seen.clear()
+    index = Index.open(tmp_path / "i", model)
+    assert index.update(files(folder, 10, start=60), progress=False) == Update(10, 60, 0, ())
+    assert len(model.seen) == 10 and contents(index) == contents(built(Fast(), folder))
 
 
 def test_two_processes_at_once(tmp_path):
