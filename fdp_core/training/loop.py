@@ -34,18 +34,13 @@ from fdp_core.training.state import LOG, TERMS, History, Run
 from fdp_core.words import MIN_LENGTH, english_words, fold
 
 DECAY = 0.1  # of both learning rates, from decay_epoch on
-
 LEXICON_SIZE = 20_000  # the most frequent English words distract where no dictionary is given
 
 
 def loss_terms(
-    model: FDP,
-    data: samples.TrainingSet,
-    batch: Sequence[tuple[int, str]],
-    distractors: Distractors,
-    config: Config,
-    epoch: int,
-) -> dict[str, Tensor]:
+    model: FDP, data: samples.TrainingSet, batch: Sequence[tuple[int, str]], distractors: Distractors,
+    config: Config, epoch: int,
+) -> dict[str, Tensor]:  # fmt: skip
     """Compute the named losses of one batch.
 
     Args:
@@ -202,6 +197,7 @@ def train(
     stores: samples.TrunkFeatures | Sequence[samples.TrunkFeatures] | None = None,
     dictionary: Collection[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    distractors: Distractors | None = None,
 ) -> History:
     """Train what is trainable; afterwards the model holds the weights of the best epoch and is in eval mode.
 
@@ -218,6 +214,7 @@ def train(
         dictionary: words that may be samples and distractors; ``None`` admits every word of the set as a
             sample, and frequent English words distract too.
         cache_dir: where trunk features that are computed here are kept on disk.
+        distractors: draws the distracted queries; ``None`` draws by edit distance among the words above.
 
     Returns:
         The history.
@@ -241,7 +238,7 @@ def train(
     drawn = [sample for sample in data.samples if sample[0] in kept]
     words = [word for _, word in drawn]
     lent = english_words()[:LEXICON_SIZE] if dictionary is None else map(fold, dictionary)
-    distractors = Distractors(
+    distractors = distractors or Distractors(
         [*words, *(word for word in lent if len(word) >= MIN_LENGTH)], words, config.candidates, config.seed
     )
     device = next(model.parameters()).device
