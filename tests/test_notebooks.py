@@ -135,6 +135,16 @@ def test_the_library_defines_the_notebook_calls(path):
                 assert node.end_lineno - node.lineno < 24, f"{node.name} belongs into the library"
 
 
+@chapter
+def test_what_comes_next_is_what_the_table_of_contents_says(path):
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    pages = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    text = "\n".join(cell.source for cell in cells(path, "markdown"))
+    for link in re.findall(r"\*\*Next:\*\*\s*\[[^\]]*\]\(([^)]*)\)", text):
+        following = pages[pages.index(f"notebooks/{path.stem}") + 1]
+        assert (path.parent / link).resolve().with_suffix("") == ROOT / following
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "notebooks").glob("params/*.yaml")), ids=lambda path: path.stem)
 def test_parameter_files_fit_their_chapter(file):
     notebook = ROOT / "notebooks" / f"{file.stem.split('.')[0]}.ipynb"
