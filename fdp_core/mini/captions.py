@@ -18,7 +18,7 @@ from fdp_core.mini.renderer import SceneWord
 from fdp_core.words import FUNCTION_WORDS, MIN_LENGTH, english_words
 
 LONGEST = 48  # letters of a gloss
-KINDS = ("content word", "function word")
+KINDS = ("content word", "function word")  # as a dictionary says of every word
 
 
 def _synset(line: str) -> tuple[list[str], list[str], str]:

@@ -46,12 +46,12 @@ class ClipRecipe:
     close_scenes: int = 384
     close_size: int = 64
     looks: int = 4  # at one scene, closely, in a step
-    large_every: int = 6  # every so many-th step sees larger and fewer scenes
+    large_every: int = 6  # a multiple of whole_every: these steps see larger and fewer scenes
     large_scenes: int = 16
     large_size: int = 448
     wrong: float = 0.25  # share of the written words of which a misspelling joins the captions
     relations: int = 64  # words a step that are held against texts that mean them
-    closed: int = 32  # words of closed classes among them, which no text means
+    closed: int = 32  # words of closed classes among them, which only "function word" means
     text_every: int = 2  # the text tower learns in every so many-th step
     lr: float = 1e-3
     text_share: float = 0.5  # of the learning rate, for the text tower
@@ -71,14 +71,18 @@ class CaptionedScenes(training.Steps):
     def make(self, rng: np.random.Generator, step: int) -> dict:
         """Draw the scenes and captions of a step."""
         r = self.recipe
-        close, large = (step + 1) % r.whole_every > 0, (step + 1) % r.large_every == 0
-        count, size = (r.close_scenes, r.close_size) if close else (r.scenes, r.size)
-        count, size = (r.large_scenes, r.large_size) if large else (count, size)
+        close = (step + 1) % r.whole_every > 0
+        if close:
+            count, size, looks = r.close_scenes, r.close_size, r.looks
+        elif (step + 1) % r.large_every:
+            count, size, looks = r.scenes, r.size, 1
+        else:
+            count, size, looks = r.large_scenes, r.large_size, 1
         pictures, seen = [], []
         while len(pictures) < count:
             scene = self.bank.scenes[int(rng.integers(len(self.bank)))]
             picture = scene.image()
-            for _ in range(min(r.looks if close else 1, count - len(pictures))):
+            for _ in range(min(looks, count - len(pictures))):
                 look, things = cut(rng, picture, scene.things, size, close)
                 if things:
                     pictures.append(look)
