@@ -119,6 +119,22 @@ def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
     return atomic_write_bytes(path, text.encode("utf-8"))
 
 
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str], kind: str, advice: str) -> Iterator[None]:
+    """Name the file that does not hold what it should: a damaged one raises any kind of error.
+
+    Raises:
+        ValueError: anything but an ``OSError`` was raised; ``kind`` says what was expected, ``advice`` what to do.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        told = str(error) or type(error).__name__
+        raise ValueError(f"{path} is no {kind} or is damaged ({told}); {advice}.") from error
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file's bytes as 64 lower-case hexadecimal digits, without loading it whole.
 

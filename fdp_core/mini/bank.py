@@ -18,11 +18,13 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from fdp_core.files import atomic_write_bytes, atomic_write_text
+from fdp_core.config import parse
+from fdp_core.files import atomic_write_bytes, atomic_write_text, reading
 from fdp_core.mini import captions, fonts, lexicon, scenery
 from fdp_core.mini.renderer import Renderer, SceneWord
 
@@ -60,6 +62,10 @@ class BankScene:
     def image(self) -> np.ndarray:
         """Decode the picture: uint8 [size, size, 3] RGB."""
         return cv2.imdecode(self.jpeg, cv2.IMREAD_COLOR_RGB)
+
+
+# of each scene its things: text, polygon, board, is it a word?, does the frame show it?
+_Shard = list[list[tuple[str, list[tuple[float, float]], str, bool, bool]]]
 
 
 @functools.cache
@@ -104,7 +110,8 @@ def render(out: Path, recipe: BankRecipe, backgrounds: str | None, workers: int 
     told = out / "recipe.json"
     mine = json.loads(json.dumps(asdict(recipe)))
     if told.exists():
-        theirs = {"named": False} | json.loads(told.read_text(encoding="utf-8"))  # older banks do not say it
+        with reading(told, "recipe of a bank", "bring it back, or use another --out"):
+            theirs = {"named": False} | parse(told.read_bytes(), dict[str, Any])  # older banks do not say it
         if theirs | {"scenes": 0} != mine | {"scenes": 0}:
             raise ValueError(f"{told} was made with another recipe: {theirs}. Use another --out or the same options.")
     atomic_write_text(told, json.dumps(mine) + "\n")
@@ -126,6 +133,7 @@ class Bank:
 
     Raises:
         FileNotFoundError: there is no shard; the message says how to draw some.
+        ValueError: a shard is damaged; the message names it.
     """
 
     def __init__(self, folder: Path | str):
@@ -136,11 +144,13 @@ class Bank:
             )
         self.scenes: list[BankScene] = []
         for path in self.paths:
-            with np.load(path) as file:
-                jpegs, ends, lines = file["jpegs"], file["ends"], json.loads(file["things"].tobytes())
-            for jpeg, things in zip(np.split(jpegs, ends[:-1]), lines, strict=True):
-                drawn = [SceneWord(t, np.array(p, np.float32), board, v, kind) for t, p, board, kind, v in things]
-                self.scenes.append(BankScene(jpeg, drawn))
+            with reading(path, "shard of a bank", "remove it and draw it again"), np.load(path) as file:
+                jpegs, ends, lines = file["jpegs"], file["ends"], parse(file["things"].tobytes(), _Shard)
+                if ends[-1] != len(jpegs):
+                    raise ValueError(f"its pictures end at byte {ends[-1]} of {len(jpegs)}")
+                for jpeg, things in zip(np.split(jpegs, ends[:-1]), lines, strict=True):
+                    drawn = [SceneWord(t, np.array(p, np.float32), board, v, kind) for t, p, board, kind, v in things]
+                    self.scenes.append(BankScene(jpeg, drawn))
 
     def __len__(self) -> int:
         return len(self.scenes)

@@ -193,7 +193,7 @@ def train(
     modules = {"model": clip, "head": head, "ema": ema}
     run = training.Run(out / "state.pt", modules, optimiser, asdict(recipe), out / "log.jsonl")
     tokenizer = weights.CharTokenizer(MINI["text_cfg"]["context_length"])
-    seen = run.log[-1]["words_seen"] if len(run.log) else 0
+    seen = run.log[-1].get("words_seen", 0) if run.log else 0
 
     save = functools.partial(write, out / "mini.safetensors", ema, asdict(recipe))
     for step, batch in run.batches(Batches(recipe, bank), save, workers, every=250, last=stop_at):

@@ -29,7 +29,8 @@ import torch
 from torch import nn
 
 from fdp_core import backbones, losses
-from fdp_core.files import atomic_path
+from fdp_core.config import parse
+from fdp_core.files import atomic_path, reading
 from fdp_core.mini import batches, pretrain, pretrain_finder, training
 from fdp_core.mini.batches import Recipe
 from fdp_core.mini.pretrain_finder import Example, rectangle
@@ -125,10 +126,10 @@ def gather(
                 labels=np.frombuffer(json.dumps([[n, p.text] for n, p in zip(names, found)]).encode(), np.uint8),
             )
     grouped: dict[str, list[Patch]] = {}
-    with np.load(kept) as file:
-        pixels, labels = file["pixels"], json.loads(file["labels"].tobytes())
+    with reading(kept, "file of cuts", "remove it to cut anew"), np.load(kept) as file:
+        pixels, labels = file["pixels"], parse(file["labels"].tobytes(), list[tuple[str, str]])
         ends = np.cumsum(3 * file["sizes"].prod(1)) if len(labels) else []
-        for end, size, quad, (name, text) in zip(ends, file["sizes"], file["quads"], labels):
+        for end, size, quad, (name, text) in zip(ends, file["sizes"], file["quads"], labels, strict=True):
             image = pixels[end - 3 * size.prod() : end].reshape(*size, 3)
             grouped.setdefault(name if text else "nothing", []).append(Patch(image, quad, text))
     return grouped

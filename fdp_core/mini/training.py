@@ -9,16 +9,30 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import cv2
 import numpy as np
 import torch
+from pydantic import ConfigDict
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
-from fdp_core.training.state import History, load_optimiser, read_state, write_state
+from fdp_core import config
+from fdp_core.config import Number, Whole
+from fdp_core.files import reading
+from fdp_core.training.state import STATE, History, Tensors, load_optimiser, read_state, write_state
 
 LOG_EVERY = 20  # steps
+
+
+class Shown(TypedDict):
+    """What a record of these trainings' logs has, beside any other numbers."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")
+    step: Whole
+    seconds: Number
+    words_seen: NotRequired[Whole]
 
 
 def options(doc: str, out: str, bank_required: bool, **defaults: float) -> argparse.ArgumentParser:
@@ -117,15 +131,19 @@ class Run:
     ) -> None:
         self.state, self.modules, self.optimiser, self.recipe = state, modules, optimiser, recipe
         self.first, self.values = 0, {}
-        if kept := read_state(state):
-            if kept.get("recipe") != recipe:
-                told = f"{state} was made with another recipe: {kept.get('recipe')}."
+        if (kept := read_state(state)) is not None:
+            facts = {"recipe": dict[str, Any] | None, "optimiser": dict[str, Any], "step": Whole}
+            with reading(state, *STATE):
+                kept = config.parse(kept, TypedDict("Kept", facts | dict.fromkeys(modules, Tensors)))
+            if kept["recipe"] != recipe:
+                told = f"{state} was made with another recipe: {kept['recipe']}."
                 raise ValueError(f"{told} Use another --out or the same options.")
-            for name, module in modules.items():
-                module.load_state_dict(kept[name])
-            load_optimiser(optimiser, kept["optimiser"])
+            with reading(state, *STATE):
+                for name, module in modules.items():
+                    module.load_state_dict(kept[name])
+                load_optimiser(optimiser, kept["optimiser"])
             self.first = kept["step"]
-        self.log = History(log, keep=math.ceil(self.first / LOG_EVERY))
+        self.log = History(log, keep=math.ceil(self.first / LOG_EVERY), record=Shown)
 
     def batches(
         self,

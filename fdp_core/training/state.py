@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import json
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any, Literal, NotRequired
 
 import torch
-from pydantic import InstanceOf
+from pydantic import ConfigDict, InstanceOf
 from torch import Tensor
 from typing_extensions import TypedDict
 
 from fdp_core import checkpoint
 from fdp_core.config import Config, Whole, parse
 from fdp_core.distinguish import Clusters
-from fdp_core.files import atomic_write_bytes, atomic_write_text, writing_to
+from fdp_core.files import atomic_write_bytes, atomic_write_text, reading, writing_to
 from fdp_core.model import FDP
 
 # The log of a training run: one JSON object a line, readable while the run goes on.
@@ -40,15 +38,22 @@ def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return records
 
 
-def _whole(lines: list[str]) -> list[dict[str, Any]]:
-    """Return the records up to a line torn by a power cut: what follows it cannot be trusted."""
+def _whole(lines: list[str], kind: Any = dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the records up to a line torn by a power cut, or of another kind: what follows it cannot be trusted."""
     records = []
     for line in lines:
         try:
-            records.append(parse(line, dict[str, Any]))
+            records.append(parse(line, kind))
         except ValueError:
             break
     return records
+
+
+class Record(TypedDict):
+    """What a record of a training's log has, beside any other numbers."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")
+    kind: Literal["step", "epoch"]
 
 
 class History(list[dict[str, Any]]):
@@ -62,13 +67,14 @@ class History(list[dict[str, Any]]):
         path: the file; ``None`` keeps the log in memory only.
         keep: how many records of an existing file belong to the run that goes on; the rest, such as steps
             after the last checkpoint, is cut off.
+        record: the type of a record; one of another type is taken for a torn line.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, keep: int = 0) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, keep: int = 0, record: Any = Record) -> None:
         self.path = None if path is None else Path(path)
         if self.path is not None:
             lines = self.path.read_text(encoding="utf-8").splitlines()[:keep] if keep and self.path.exists() else []
-            self.extend(_whole(lines))
+            self.extend(_whole(lines, record))
             atomic_write_text(self.path, "".join(json.dumps(record) + "\n" for record in self))
 
     def append(self, record: dict[str, Any]) -> None:
@@ -90,12 +96,13 @@ class History(list[dict[str, Any]]):
 
 
 LAST, BEST, LOG = "last.pt", "best.safetensors", "history.jsonl"
+STATE = ("training state", "remove it to start anew")  # see files.reading
 TERMS = ("align", "distract", "loc")
 BETAS, EPS = (0.9, 0.98), 1e-6
 _MAY_CHANGE = {"epochs"}  # an optimiser's path does not depend on where it will end
 
 
-_Tensors = dict[str, InstanceOf[Tensor]]
+Tensors = dict[str, InstanceOf[Tensor]]
 
 
 class _State(TypedDict):
@@ -104,10 +111,10 @@ class _State(TypedDict):
     backbone: str
     counters: dict[str, Whole]
     sums: dict[str, float]
-    best: dict[str, float | _Tensors | None]
-    generators: _Tensors
+    best: dict[str, float | Tensors | None]
+    generators: Tensors
     optimiser: dict[str, Any]
-    model: _Tensors
+    model: Tensors
     clusters: dict[str, InstanceOf[Tensor] | dict[str, int]] | None
     words: list[str]
     threads: NotRequired[Whole]
@@ -194,7 +201,7 @@ class Run:
         state = None if path is None else read_state(path)
         if state is None:
             return False
-        with _damaged(path):
+        with reading(path, *STATE):
             state = parse(state, _State)
             before, now = parse(state["config"], dict[str, Any]), dataclasses.asdict(self.config)
         if state["backbone"] != self.model.backbone.weights_hash:
@@ -210,7 +217,7 @@ class Run:
                 f"will not be those of an unbroken run. torch.set_num_threads({threads}) before it makes them so.",
                 stacklevel=3,
             )
-        with _damaged(path):
+        with reading(path, *STATE):
             self._take_up(state)
         return True
 
@@ -251,7 +258,7 @@ def read_state(path: Path) -> dict[str, Any] | None:
     """
     if not path.exists():
         return None
-    with _damaged(path):
+    with reading(path, *STATE):
         return parse(torch.load(path, map_location="cpu", weights_only=True), dict[str, Any])  # no code runs
 
 
@@ -263,13 +270,3 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> N
             if value.shape == weight.shape:
                 moments[name] = torch.empty_like(weight).copy_(value)
 
-
-@contextlib.contextmanager
-def _damaged(path: Path) -> Iterator[None]:
-    """Name the file that does not hold what it should: a damaged pickle raises any kind of error."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{path} is no training state or is damaged ({error}); remove it to start anew.") from error

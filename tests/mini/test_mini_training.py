@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from odd import places, put
 
 from fdp_core.mini import training
 
@@ -92,3 +93,23 @@ def test_another_recipe_is_refused(tmp_path):
     go(tmp_path, [])
     with pytest.raises(ValueError, match="another recipe.*Use another --out or the same options"):
         start(tmp_path, recipe={"lr": 2})
+
+
+def test_a_state_of_another_shape_is_one_error_that_names_the_file(tmp_path):
+    go(tmp_path, [])
+    path = tmp_path / "state.pt"
+    whole, bytes_, refused = torch.load(path, weights_only=True), path.read_bytes(), 0
+    changed = [{}, [], "x"] + [put(whole, at, None, drop) for at in places(whole) for drop in (False, True) if at]
+    for number, state in enumerate([*changed, *[bytes_[:end] for end in range(0, len(bytes_), 97)]]):
+        path.write_bytes(state) if isinstance(state, bytes) else torch.save(state, path)
+        try:
+            start(tmp_path, recipe={"lr": 1})
+        except ValueError as error:
+            refused += 1
+            assert str(path) in str(error), number
+    assert refused > len(changed) / 2
+    path.write_bytes(bytes_)
+    for line in ("null", "[]", "{}", '{"step": "1", "seconds": 2}', '{"step": 1}', "[" * 100_000):
+        (tmp_path / "log.jsonl").write_text(line + "\n")
+        model, run = start(tmp_path, recipe={"lr": 1}, log=tmp_path / "log.jsonl")
+        assert list(run.batches(Numbers(), print, workers=0)) == [], "it is taken for a torn line"

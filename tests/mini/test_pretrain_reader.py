@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 import cv2
 import numpy as np
@@ -54,6 +55,20 @@ def test_patches_come_back_from_their_file(scene, tmp_path) -> None:
     for one, other in zip(first["icdar2015_train"], again["icdar2015_train"]):
         np.testing.assert_array_equal(one.image, other.image)
         assert one.text == other.text
+
+
+@pytest.mark.parametrize("labels", [[["x", "y"]], [["x"]] * 3, {"a": 1}, None, [[1, 2]] * 3])
+def test_a_damaged_file_of_cuts_is_named(scene, tmp_path, labels) -> None:
+    kept = tmp_path / "cuts.npz"
+    pretrain_reader.gather({"icdar2015_train": [scene]}, None, kept)
+    with np.load(kept) as file:
+        arrays = dict(file)
+    whole = kept.read_bytes()
+    np.savez(kept, **arrays | {"labels": np.frombuffer(json.dumps(labels).encode(), np.uint8)})
+    for data in (kept.read_bytes(), whole[: len(whole) // 2], b""):
+        kept.write_bytes(data)
+        with pytest.raises(ValueError, match=r"cuts\.npz is no file of cuts or is damaged.*remove it"):
+            pretrain_reader.gather({}, None, kept)
 
 
 def test_training_goes_on_where_it_stopped(scene, tmp_path, monkeypatch) -> None:

@@ -1,5 +1,6 @@
 """The bank of scenes: broken off and taken up again, it holds the same bytes."""
 
+import io
 import json
 from dataclasses import replace
 from multiprocessing.pool import ThreadPool
@@ -9,6 +10,9 @@ from types import SimpleNamespace
 import matplotlib
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from odd import spoilt_text
 
 from fdp_core.mini import bank as bank_module
 from fdp_core.mini.bank import Bank, BankRecipe, draw_shard, render
@@ -93,3 +97,35 @@ def test_a_bank_may_grow(tmp_path):
 def test_an_empty_folder_says_how_to_draw_a_bank(tmp_path, name):
     with pytest.raises(FileNotFoundError, match="python -m fdp_core.mini.bank --out"):
         Bank(tmp_path / name)
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory):
+    """The arrays of a small shard, and a folder to spoil them in."""
+    folder = tmp_path_factory.mktemp("bank")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bank_module, "_renderer", lambda backgrounds: Renderer([FONT]))
+        draw_shard((folder, replace(RECIPE, scenes=2), 0, None))
+    with np.load(folder / "00000.npz") as file:
+        return folder, dict(file)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_shard_or_recipe_is_one_error_that_names_the_file(shard, data):
+    folder, arrays = shard
+    path, things = folder / "00000.npz", json.loads(arrays["things"].tobytes())
+    text = data.draw(spoilt_text(things)).encode()
+    ways = [arrays | {"things": np.frombuffer(text, np.uint8)}, arrays | {"ends": arrays["ends"] + 1}]
+    ways += [{name: arrays[name] for name in arrays if name != lost} for lost in arrays]
+    np.savez(buffer := io.BytesIO(), **data.draw(st.sampled_from(ways)))
+    path.write_bytes(buffer.getvalue()[: data.draw(st.sampled_from([0, 30, 3000, None, None, None]))])
+    try:
+        assert len(Bank(folder)) == 2
+    except ValueError as error:
+        assert str(path) in str(error)
+    (folder / "recipe.json").write_text(data.draw(spoilt_text(RECIPE.__dict__)))
+    try:
+        render(folder, replace(RECIPE, scenes=2), None, workers=1)
+    except ValueError as error:
+        assert "recipe.json" in str(error)
