@@ -269,4 +269,3 @@ def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> N
         for name, value in moments.items():
             if value.shape == weight.shape:
                 moments[name] = torch.empty_like(weight).copy_(value)
-
