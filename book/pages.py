@@ -5,7 +5,7 @@ A page may hold, anywhere in its text,
 * ``{{ result:SET/SYSTEM@BACKBONE:FIELD }}``: a metric (``mAP``, ``recall@10``, ``mAP/content``) in per cent, or another
   field (``queries``, ``images``, ``seconds``, ``date``, ``device``, ``commit``) of a record of ``book/results``;
   ``#1a2b3c4d`` after the backbone, the end of the record's file name, picks one of several runs;
-* ``{{ ablation:SET:ROW, ROW }}``: lowest and highest test mAP of these rows of ``ablations.jsonl``, over seeds;
+* ``{{ ablation:SET@BACKBONE:ROW, ROW }}``: least and most test mAP of these rows of ``ablations.jsonl``, over seeds;
 * ``{{ paper:METHOD:SET }}``: a published mAP of ``data_manifests/paper_results.csv``;
 * ``{{ search:SET }}``: the name of the script with which a page searches this set, see :mod:`search_page`;
 * ``{{ table:results }}``, ``{{ table:data }}``, ``{{ table:status }}``, ``{{ table:pretraining }}``,
@@ -106,13 +106,14 @@ def ablation(rows: list[dict[str, Any]], argument: str) -> str:
     Raises:
         PageError: one of the rows was not run on the set.
     """
-    name, _, listed = argument.partition(":")
+    where, _, listed = argument.partition(":")
+    name, _, backbone = where.partition("@")
     values = []
     for row in map(str.strip, listed.split(",")):
-        asked = {"set": name, "split": "test", "row": row, "map": "learned"}
+        asked = {"set": name, "backbone": backbone, "split": "test", "row": row, "map": "learned"}
         found = [line["mAP"] for line in rows if asked.items() <= line.items()]
         if not found:
-            raise PageError(f"ablation:{argument}: ablations.jsonl has no row {row!r} on {name}/test")
+            raise PageError(f"ablation:{argument}: ablations.jsonl has no row {row!r} on {name}/test of {backbone!r}")
         values += found
     low, high = f"{min(values):.1f}", f"{max(values):.1f}"
     return low if low == high else f"{low}–{high}"

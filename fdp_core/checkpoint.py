@@ -24,7 +24,7 @@ from fdp_core.distinguish import Clusters
 from fdp_core.model import FDP
 
 FORMAT = "fdp-checkpoint-1"
-# what notebooks/05_train.ipynb trained on mini_train; comes with the package
+# what notebooks/05_train.ipynb trained on mini_train around each compact backbone comes with the package; the search's
 SHIPPED = weights.MINI_WEIGHTS.with_name("mini_fdp.safetensors")
 _FACTS = "fdp"  # the metadata entry
 _MODEL, _CENTRES = "model/", "clusters/centres"
@@ -45,6 +45,12 @@ class _Header(TypedDict):
 
 class CheckpointError(ValueError):
     """A file is no checkpoint, is damaged, or belongs to another backbone."""
+
+
+def shipped(backbone: str) -> Path | None:
+    """Return the file of the trained FDP that comes with a backbone, by its name; None where none comes along."""
+    file = SHIPPED.with_name(f"{backbone}_fdp.safetensors")
+    return file if backbone in backbones.COMPACT_NAMES and file.is_file() else None
 
 
 def save(path: str | Path, model: FDP, bits: int | None = None) -> Path:

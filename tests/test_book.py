@@ -228,12 +228,14 @@ def test_oracles_stand_in_a_table_of_their_own(book, records):
 
 def test_the_range_of_the_grid_over_rows_and_seeds(book):
     measured = (("a", "learned", 10.14), ("a", "learned", 10.7), ("b", "learned", 9.0), ("a", "even", 1.0))
-    on = {"set": "svt", "split": "test"}
+    on = {"set": "svt", "split": "test", "backbone": "mini"}
     rows = [{**on, "row": row, "map": how, "mAP": value} for row, how, value in measured]
-    assert book.pages.ablation(rows, "svt:a") == "10.1–10.7"
-    assert book.pages.ablation(rows, "svt:a, b") == "9.0–10.7" and book.pages.ablation(rows, "svt:b") == "9.0"
-    with pytest.raises(book.pages.PageError, match="no row 'c' on svt/test"):
-        book.pages.ablation(rows, "svt:a, c")
+    rows.append({**rows[0], "backbone": "mini_clip", "mAP": 30.0})
+    assert book.pages.ablation(rows, "svt@mini:a") == "10.1–10.7"
+    assert book.pages.ablation(rows, "svt@mini:a, b") == "9.0–10.7" and book.pages.ablation(rows, "svt@mini:b") == "9.0"
+    assert book.pages.ablation(rows, "svt@mini_clip:a") == "30.0", "each backbone by itself"
+    with pytest.raises(book.pages.PageError, match="no row 'c' on svt/test of 'mini'"):
+        book.pages.ablation(rows, "svt@mini:a, c")
 
 
 def test_published_numbers(book):

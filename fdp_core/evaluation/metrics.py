@@ -193,6 +193,12 @@ def central(drawn: ArrayLike, level: float = 0.95) -> np.ndarray:
     return np.nanquantile(_real(drawn, "drawn values"), [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
+def verdict(low: float, high: float) -> str:
+    """Say what an interval of a difference tells: "better" or "worse" where it leaves zero out, else "no clear
+    difference"."""
+    return "better" if low > 0 else "worse" if high < 0 else "no clear difference"
+
+
 def bootstrap_interval(
     values: ArrayLike, level: float = 0.95, rounds: int = 2000, seed: Seed = 0
 ) -> tuple[float, float]:

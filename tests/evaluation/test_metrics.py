@@ -209,3 +209,8 @@ def test_what_is_no_real_number_is_refused(scores):
 def test_rates_want_one_shape():
     with pytest.raises(ValueError, match="one shape"):
         metrics.above_rate(np.zeros((1, 3)), np.ones((1, 2), bool), np.ones((1, 3), bool))
+
+
+def test_verdict_leaves_zero_out_or_says_nothing():
+    said = [metrics.verdict(*ends) for ends in ((0.1, 2), (-2, -0.1), (-1, 1), (0, 1), (-1, 0))]
+    assert said == ["better", "worse"] + 3 * ["no clear difference"]

@@ -81,16 +81,18 @@ def test_attention_maps_say_what_they_need(few, folder, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("FDP_CACHE", str(folder.parent / "cache"))
     with pytest.raises(ValueError, match="needs words that are outlined"):
-        run("02", dataset=str(folder), model=str(checkpoint.SHIPPED))
+        run("02", dataset=str(folder), model=str(checkpoint.shipped("mini_clip")))
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("source, model", [("grammar", ""), ("stop words", str(checkpoint.SHIPPED))])
+@pytest.mark.parametrize("source, model", [("grammar", ""), ("stop words", str(checkpoint.shipped("mini_clip")))])
 def test_word_clusters_on_a_folder_of_one_photograph_and_one_word(folder, source, model, capsys):
     for number in (1, 2):
         (folder / f"{number}.png").unlink()
     (folder / "words.csv").write_text("file,words\n0.png,exit\n")
-    values = {"regions": 0, "seeds": 1, "query_sets": "svt"} if model else {"regions": 4, "seeds": 2}
+    values = {"regions": 0, "seeds": 1, "query_sets": "svt"}
+    if not model:
+        values = {"backbone": "mini", "regions": 4, "seeds": 2}
     names = run("03", dataset=str(folder), function_words=source, model=model, keep_features=False, **values)
     assert names["both"]["one vector"].shape == (2, 1) and ("regions" in names["both"]) == (not model)
     assert "No record for own" in capsys.readouterr().out
