@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import io
 import os
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,9 +23,9 @@ from fdp_core.datasets.types import DatasetMissing, Gallery, Parsed, ParseError,
 
 TABLE = "words.csv"  # which words stand on which photograph, as people write it in a spreadsheet
 _MARKS = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}  # full width
-_MARKS |= str.maketrans("‘’‚‛ʼ´`｀′“”„‟″«»", "'" * 9 + '"' * 7)
+_MARKS |= str.maketrans("‘’‚‛ʼ´`｀′‹›“”„‟″«»", "'" * 11 + '"' * 7)
 _MARKS |= dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))  # of no width
-_AROUND = "\"'.,;:!?…·、。()[]{}<>¡¿"  # a word; not the signs of $5, 50%, #1 or C++
+_KEPT = "#%‰&@*-/\\_"  # punctuation that says something at the border of a word, as in 50% or #1
 SEPARATORS = (",", ";", "\t")  # Excel writes ; where the comma is for decimals
 
 
@@ -89,7 +90,12 @@ def fold_words(text: str) -> str:
     """Return a word or phrase as it is asked for: in lower case and common quotes, without punctuation around words."""
     folded = normalise(text, WORD_PROTOCOL).translate(_MARKS)  # which may leave letters apart from their accents
     words = normalise(folded, WORD_PROTOCOL).split()
-    return " ".join(word.strip(_AROUND) or word for word in words)
+    return " ".join(word.strip("".join(filter(_around, word))) or word for word in words)
+
+
+def _around(sign: str) -> bool:
+    """Tell whether a sign around a word is no part of it, in any script."""
+    return sign in "<>" or (unicodedata.category(sign)[0] == "P" and sign not in _KEPT)
 
 
 def _text(path: Path) -> str:

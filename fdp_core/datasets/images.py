@@ -33,10 +33,11 @@ SUFFIXES = tuple(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"]
     + [".heic", ".heif", ".hif"] * ("HEIF" in Image.ID)
 )
-PICTURES = ".heic .heif .hif .jxl .jp2 .psd .dng .cr2 .cr3 .nef .arw .raf .orf .rw2".split()  # told where left out
+PICTURES = ".heic .heif .hif .jxl .jp2 .j2k .jpx .psd .xcf .svg .tga .exr".split()  # told where left out
+PICTURES += ".dng .crw .cr2 .cr3 .nef .nrw .arw .srw .pef .raf .orf .rw2 .x3f .3fr".split()
 # names that are left out: hidden ones, recycle bins, and the small copies that other programs keep
 EXCLUDE = (".*", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX", "Trash")
-EXCLUDE += ("thumbs", "thumbnails")
+EXCLUDE += ("thumbs", "thumbnails", "#snapshot", "@Recycle", "@Recently-Snapshot", "RECYCLER", "*.lrdata")
 
 
 class LeftOut(UserWarning):
@@ -59,15 +60,19 @@ def image_files(
         recursive: folders in it, too.
         exclude: patterns of names, of files and folders, that are left out; upper and lower case are one.
         follow_links: linked folders, too, each once, so that a link to a folder above it does no harm.
-        tell: warn (:class:`LeftOut`) of pictures whose kind is not read.
+        tell: warn (:class:`LeftOut`) of pictures whose kind is not read, and of folders that cannot be read.
     """
     skipped = [pattern.lower() for pattern in exclude]
 
     def wanted(name: str) -> bool:
         return not any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in skipped)
 
+    def shut(error: OSError) -> None:
+        if tell:
+            warnings.warn(f"{printable(str(error.filename))} left out: {error.strerror}.", LeftOut, stacklevel=5)
+
     found, seen, left = [], set(), collections.Counter()
-    for base, folders, names in os.walk(folder, followlinks=follow_links):
+    for base, folders, names in os.walk(folder, onerror=shut, followlinks=follow_links):
         real = os.path.realpath(base)
         folders[:] = sorted(filter(wanted, folders)) if recursive and real not in seen else []
         if real in seen:
@@ -75,7 +80,7 @@ def image_files(
         seen.add(real)
         for name in filter(wanted, names):
             path, suffix = Path(base, name), os.path.splitext(name)[1].lower()
-            if suffix in SUFFIXES and (path.is_file() or not path.exists()):  # a pipe or a device may never end
+            if suffix in SUFFIXES and (os.path.isfile(path) or not os.path.exists(path)):  # a pipe may never end
                 found.append(path)
             left[suffix] += suffix in PICTURES and suffix not in SUFFIXES
     if tell and (kinds := sorted(kind for kind, count in left.items() if count)):
@@ -171,12 +176,16 @@ def date_taken(source: str | os.PathLike[str] | bytes) -> datetime.datetime | No
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:
-    """Scale numbers [h, w] to uint8 by the smallest usual range that holds them, else by their own."""
+    """Scale numbers [h, w] to uint8 by the smallest usual range that holds them, else by their own.
+
+    Fractions may rise a little above 1, as they do where a picture was made larger or sharper.
+    """
     values = np.nan_to_num(values, posinf=0, neginf=0)
     low, high = values.min(), values.max()
     if low >= 0:
-        low, high = 0.0, next((top for bits in (1, 8, 10, 12, 14, 16) if high <= (top := 2.0**bits - 1)), high)
-    return np.round((values - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+        tops = (2.0**bits - 1 for bits in (1, 8, 10, 12, 14, 16))
+        low, high = 0.0, next((top for top in tops if high <= max(1.9, top)), high)
+    return np.round(np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
 
 
 def _ground(image: Image.Image) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from urllib.request import url2pathname
 
 import numpy as np
 import pyarrow as pa
@@ -241,7 +242,8 @@ class Index:
         """Open the index of a model, or begin one; :meth:`update` fills it.
 
         Args:
-            uri: a folder, an address that LanceDB knows (``s3://...``), or ``memory://`` to keep nothing.
+            uri: a folder, also as ``file://...``; ``memory://`` to keep nothing; or another address that LanceDB knows,
+                such as ``s3://...`` (not tested).
             model: an FDP model or any embedding system.
             options: ``cache_dir``, ``batch_size``, ``progress`` where the model is no system yet.
 
@@ -251,7 +253,9 @@ class Index:
         Raises:
             CorruptIndex: the table is damaged, or the folder is a file.
         """
-        uri = str(uri) if "://" in str(uri) else os.path.abspath(Path(uri).expanduser())
+        if (uri := str(uri)).startswith("file://"):
+            uri = url2pathname(uri.removeprefix("file://"))
+        uri = uri if "://" in uri else os.path.abspath(Path(uri).expanduser())
         if os.path.isfile(uri):
             raise CorruptIndex(f"{uri} is a file; an index is a folder. Give another name, or move the file away.")
         if "://" not in uri:

@@ -108,7 +108,7 @@ def test_signs_that_mean_something_stay(word):
     assert fold_words(word) == word
 
 
-AROUND = st.text(st.sampled_from(".,;:!?…()[]“”’'\"«»"), max_size=3)
+AROUND = st.text(st.sampled_from(".,;:!?…()[]“”’'\"«»‹›—–「」『』【】؟।"), max_size=3)
 
 
 @settings(max_examples=500, deadline=None)

@@ -89,14 +89,42 @@ def test_odd_numbers_are_shown_by_their_own_range(tmp_path):
     assert np.asarray(images.open_image(tmp_path / "a.tif"))[..., 0].tolist() == [[0, 76], [76, 255]]
 
 
+def test_fractions_that_rise_above_one_are_no_black_picture(tmp_path):
+    values = np.float32([[0, 0.25], [0.5, 1.04]])  # as a sharper or larger copy has them
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert np.asarray(images.open_image(tmp_path / "a.tif"))[..., 0].tolist() == [[0, 64], [128, 255]]
+
+
+def test_a_folder_that_cannot_be_read_is_told_of(tmp_path, monkeypatch):
+    picture(tmp_path / "a.jpg")
+    picture(tmp_path / "shut" / "b.jpg")
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.warns(images.LeftOut, match=r"shut left out: Permission denied"):
+        assert ids(tmp_path) == ["a.jpg"]
+
+
 def test_recycle_bins_and_small_copies_are_left_out(tmp_path):
-    for name in ("@eaDir/a.jpg", "#recycle/a.jpg", "__MACOSX/a.jpg", ".trash/a.jpg", "album/.hidden.jpg"):
+    for name in (
+        "@eaDir/a.jpg",
+        "#recycle/a.jpg",
+        "__MACOSX/a.jpg",
+        ".trash/a.jpg",
+        "album/.hidden.jpg",
+        "@Recycle/a.jpg",
+    ):
         picture(tmp_path / name)
     for name in ("album/a.jpg", "Eadir/a.jpg"):
         picture(tmp_path / name)
     assert ids(tmp_path) == ["Eadir/a.jpg", "album/a.jpg"]
     assert ids(tmp_path, exclude=["alb*", ".*", "[#@_]*"]) == ["Eadir/a.jpg"]
-    assert len(ids(tmp_path, exclude=[])) == 7
+    assert len(ids(tmp_path, exclude=[])) == 8
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")

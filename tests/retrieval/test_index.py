@@ -273,6 +273,11 @@ def test_filters(tmp_path):
         index.search("x", where="colour = 1")
 
 
+def test_the_address_of_a_file_is_that_folder(tmp_path):
+    index = built(Fast(), files(tmp_path / "g"), (tmp_path / "an index").as_uri())
+    assert index.uri == str(tmp_path / "an index") and len(Index.open(tmp_path / "an index", Fast())) == 6
+
+
 def test_another_models_index_is_kept_aside(tmp_path):
     folder = files(tmp_path / "g")
     first = built(Fast(), folder, tmp_path / "i")
