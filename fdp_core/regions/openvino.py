@@ -6,34 +6,43 @@ busier than one core's share of each layer would.
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import importlib.util
+import hashlib
+import json
 import os
-import warnings
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
+from fdp_core import datasets
 from fdp_core.backbones import Backbone
+from fdp_core.config import parse
+from fdp_core.datasets.images import open_image
 from fdp_core.evaluation import provenance
+from fdp_core.files import atomic_write_text
+from fdp_core.regions import crops, eight_bits, word_finder
 from fdp_core.regions.networks import Reader
+from fdp_core.regions.settings import RegionOptions, frame
 from fdp_core.regions.word_finder import WordFinder
+from fdp_core.retrieval.compiled import convert, on_cpu, require
 from fdp_core.retrieval.fast_trunk import FastTrunk
 from fdp_core.retrieval.workers import Spare
+from fdp_core.weights import MINI_WEIGHTS, state_hash
+
+if TYPE_CHECKING:
+    import openvino
 
 BATCH = 8  # cuts at once; a fixed shape lets the compiler plan all memory
+EXAMPLES = 25  # every so many-th scene of the shipped training set shows the networks' ranges
+SHIPPED = MINI_WEIGHTS.with_name("eight_bits.json")  # the ranges of mini's networks
 
 
-class OpenVinoMissing(ImportError):
-    """The package of the fast engine is not installed."""
-
-
-def installed() -> bool:
-    """Say whether OpenVINO can be imported."""
-    return importlib.util.find_spec("openvino") is not None
+class _Ranges(TypedDict):
+    networks: list[str]  # hashes of the finder and the reader
+    size: list[int]  # height and width of a cut
+    ranges: dict[str, eight_bits.Ranges]
 
 
 class _Find(nn.Module):
@@ -50,34 +59,62 @@ class _Find(nn.Module):
 class OpenVinoEngine:
     """Runs the finder and the reader, compiled for this processor; the compiled networks are kept in a cache folder.
 
-    It cuts to ``size``, height and width in multiples of 32 pixels. The precision is "float32", or "bfloat16", which is
-    float32 on a processor that does not compute in it. ``workers`` are photographs at once.
+    It cuts to ``size``, height and width in multiples of 32 pixels. The precision is "eight bits" (see
+    :mod:`fdp_core.regions.eight_bits`; its ranges come from rendered scenes: those of ``mini`` ship, others are kept
+    in the cache folder), "float32", or "bfloat16", which is float32 on a processor that does not compute in it.
+    ``workers`` are photographs at once.
 
     Raises:
-        OpenVinoMissing: openvino is not installed.
+        fdp_core.retrieval.compiled.OpenVinoMissing: openvino is not installed.
     """
 
     def __init__(self, finder: WordFinder, reader: Backbone, size: tuple[int, int], precision: str = "float32"):
-        if not installed():
-            raise OpenVinoMissing("engine='openvino' needs the package openvino: install requirements.txt, or 'torch'.")
+        require()
         import openvino
 
         self._core, self.workers = openvino.Core(), _cores()
         self.precision, self._dimension = precision, reader.embed_dim
-        # BatchNorm is folded in PyTorch; OpenVINO chooses the precision of each layer itself
-        reads = _on_cpu(Reader(reader, FastTrunk(reader.clip), size))
+        # BatchNorm is folded in PyTorch; OpenVINO chooses the way of each layer itself
+        reads = on_cpu(Reader(reader, FastTrunk(reader.clip), size))
         networks = {
-            "find": _convert(_on_cpu(_Find(finder)), [1, -1, -1, 3], [1, 64, 96, 3]),
-            "read": _convert(reads, [BATCH, *size, 3], [BATCH, *size, 3]),
+            "find": convert(on_cpu(_Find(finder)), [1, -1, -1, 3], [1, 64, 96, 3]),
+            "read": convert(reads, [BATCH, *size, 3], [BATCH, *size, 3]),
         }
         self._options = {
-            "INFERENCE_PRECISION_HINT": "f32" if precision == "float32" else "bf16",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
             "INFERENCE_NUM_THREADS": 1,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # it would put every worker's networks on the same core
             "CACHE_DIR": str(provenance.cache_folder("openvino")),
         }
         self._requests = {name: Spare(partial(self._compile, network)) for name, network in networks.items()}
+        if precision == "eight bits":
+            ranges = self._ranges(networks, [state_hash(finder.state_dict()), reader.weights_hash], size)
+            for name, network in networks.items():
+                eight_bits.round_network(network, ranges["ranges"][name])
+            self._requests = {name: Spare(partial(self._compile, network)) for name, network in networks.items()}
+
+    def _ranges(self, networks: dict[str, openvino.Model], hashes: list[str], size: tuple[int, int]) -> _Ranges:
+        """Return the ranges of both networks on rendered scenes: as they ship, or kept in the cache folder, or made."""
+        name = hashlib.sha256(f"{hashes} {size}".encode()).hexdigest()
+        kept = provenance.cache_folder("openvino") / f"ranges-{name}.json"
+        for path in (SHIPPED, kept):
+            try:
+                found = parse(path.read_bytes(), _Ranges)
+            except (OSError, ValueError):
+                continue  # not there, or torn
+            if found["networks"] == hashes and found["size"] == list(size):
+                return found
+        gallery, _ = datasets.load("mini_train", "train")
+        scenes = [np.asarray(open_image(photo.source)) for photo in gallery.photos[::EXAMPLES]]
+        frames = [frame(scene, RegionOptions().sizes[0])[0][None] for scene in scenes]
+        cuts = np.concatenate([crops.cut_all(scene, word_finder.find(self.find, scene)[0], *size) for scene in scenes])
+        cuts = [cuts[i : i + BATCH] for i in range(0, len(cuts) - BATCH + 1, BATCH)]
+        examples = {"find": frames, "read": cuts or [np.zeros((BATCH, *size, 3), np.uint8)]}
+        ranges = {kind: eight_bits.measure(networks[kind], examples[kind], self._core) for kind in networks}
+        made = _Ranges(networks=hashes, size=list(size), ranges=ranges)
+        atomic_write_text(kept, json.dumps(made))
+        return made
 
     def find(self, image: np.ndarray) -> list[np.ndarray]:
         """Return the finder's grids of one frame: uint8 [H, W, 3] -> float32 [7, H / s, W / s], s = 8, 16, 32."""
@@ -105,33 +142,3 @@ class OpenVinoEngine:
 def _cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _on_cpu(network: nn.Module) -> nn.Module:
-    """Copy a network to the CPU: its parts are the model's own, which stay where they are."""
-    return copy.deepcopy(network).eval().cpu()
-
-
-def _convert(network: nn.Module, shape: list[int], example: list[int]):
-    """Convert a network on uint8 images of a shape (-1: any size) to OpenVINO."""
-    import openvino
-
-    with warnings.catch_warnings(), torch.no_grad(), _unreported():
-        warnings.simplefilter("ignore")  # of tracing: sizes and a way to do it that will be replaced
-        images = torch.zeros(example, dtype=torch.uint8)
-        inputs = [(openvino.PartialShape(shape), openvino.Type.u8)]
-        return openvino.convert_model(network, example_input=images, input=inputs)
-
-
-@contextlib.contextmanager
-def _unreported():
-    """Keep the package from reporting its use over the network: it asks this variable, and nothing else."""
-    before = os.environ.get("CI")
-    os.environ["CI"] = "true"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["CI"]
-        else:
-            os.environ["CI"] = before

@@ -25,7 +25,7 @@ from fdp_core.regions import crops, openvino, word_finder
 from fdp_core.regions.networks import TorchEngine
 from fdp_core.regions.reader import fitting
 from fdp_core.regions.settings import RegionOptions
-from fdp_core.retrieval import geometry
+from fdp_core.retrieval import compiled, geometry
 from fdp_core.retrieval.features import CorruptPhotographs, error_report
 from fdp_core.retrieval.vectors import Speed, VectorSets
 from fdp_core.retrieval.workers import in_order
@@ -47,7 +47,7 @@ class RegionSystem:
         progress: show a progress bar.
 
     Raises:
-        fdp_core.regions.openvino.OpenVinoMissing: the options ask for an engine that is not installed.
+        fdp_core.retrieval.compiled.OpenVinoMissing: the options ask for an engine that is not installed.
 
     Attributes:
         speed: of the latest :meth:`encode_gallery`, and ``sets`` its vectors; ``settings`` what a record should tell.
@@ -197,13 +197,15 @@ def _engine(
     on_cpu = reads.device.type == "cpu"
     name = options.engine
     if name == "auto":
-        name = "openvino" if on_cpu and openvino.installed() else "torch"
+        name = "openvino" if on_cpu and compiled.installed() else "torch"
         if on_cpu and name == "torch":
             warnings.warn("OpenVINO is not installed: regions run in PyTorch, several times as slow.", stacklevel=3)
     precision = options.precision
     if precision == "auto":
         precision = "float32" if name == "torch" and on_cpu else "bfloat16"
     if name == "torch":
+        if precision == "eight bits":
+            raise ValueError("precision='eight bits' needs engine='openvino', on a CPU with the package openvino.")
         return TorchEngine(finder, reads, precision)
     return openvino.OpenVinoEngine(finder, reads, (options.height, options.width), precision)
 

@@ -28,6 +28,7 @@ from fdp_core.datasets.images import CorruptImage, open_image
 from fdp_core.datasets.types import Gallery, Photo
 from fdp_core.files import atomic_write_bytes, sha256_of
 from fdp_core.retrieval import geometry
+from fdp_core.retrieval.compiled import compiled_trunk
 from fdp_core.retrieval.fast_trunk import FastTrunk
 from fdp_core.retrieval.geometry import Geometry
 
@@ -233,7 +234,8 @@ def stream_features(
         rows: only these photographs; None for all.
         progress: show a progress bar.
         precision: None: as the backbone computes; "float32" or "bfloat16": of the
-            :class:`fdp_core.retrieval.fast_trunk.FastTrunk`, faster on a CPU, with other last digits.
+            :class:`fdp_core.retrieval.fast_trunk.FastTrunk`, faster on a CPU, with other last digits; "openvino": of
+            the :class:`fdp_core.retrieval.compiled.CompiledTrunk`, the fastest on a CPU.
 
     Yields:
         One :class:`Chunk` a batch; photographs that cannot be read stand in its ``errors`` instead of its ``rows``.
@@ -241,8 +243,7 @@ def stream_features(
     """
     rows = list(range(len(photos))) if rows is None else list(rows)
     batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    fast = FastTrunk(backbone.clip, precision) if precision and rows else None
-    run = backbone.trunk if fast is None else lambda images: fast(images)[-1].contiguous()
+    run = _trunk(backbone, precision if rows else None)
     with ThreadPoolExecutor(1) as reader, tqdm(total=len(rows), disable=not progress, desc="features") as bar:
 
         def submit(batch: list[int]) -> Future[list[tuple[np.ndarray, Geometry] | str]]:
@@ -256,15 +257,23 @@ def stream_features(
             errors = [(row, item) for row, item in zip(batch, read) if isinstance(item, str)]
             features = np.zeros((0,), np.float16)
             if good:
-                pixels = torch.from_numpy(np.stack([item[0] for _, item in good])).to(backbone.device)
                 with torch.inference_mode():
-                    features = run(backbone.normalise(pixels)).float().half().cpu().numpy()
+                    features = run(np.stack([item[0] for _, item in good])).float().half().cpu().numpy()
                 finite = np.isfinite(features).reshape(len(good), -1).all(axis=1)
                 reason = "its features overflow half precision"
                 errors += [(row, reason) for (row, _), fine in zip(good, finite) if not fine]
                 good, features = [pair for pair, fine in zip(good, finite) if fine], features[finite]
             bar.update(len(batch))
             yield Chunk([row for row, _ in good], features, [item[1] for _, item in good], errors)
+
+
+def _trunk(backbone: Backbone, precision: str | None) -> Callable[[np.ndarray], torch.Tensor]:
+    """Return what makes features [B, C, G, G] of images uint8 [B, S, S, 3]."""
+    if precision == "openvino":
+        return compiled_trunk(backbone)
+    fast = FastTrunk(backbone.clip, precision) if precision else None
+    run = backbone.trunk if fast is None else lambda images: fast(images)[-1].contiguous()
+    return lambda pixels: run(backbone.normalise(torch.from_numpy(pixels).to(backbone.device)))
 
 
 def _content(photo: Photo) -> str:
@@ -314,7 +323,7 @@ def trunk_features(
 
     Source: defect B7.
     """
-    if cache_dir is not None and precision == "bfloat16":
+    if cache_dir is not None and precision in ("bfloat16", "openvino"):
         raise ValueError("The cache of features holds no rows in bfloat16: leave cache_dir or precision away.")
     photos, count = gallery.photos, len(gallery.photos)
     start, computed = time.perf_counter(), 0

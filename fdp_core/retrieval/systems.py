@@ -46,7 +46,8 @@ class TrunkSystem:
         kinds: texts -> [Q] int, 0 function and 1 content; None where it does not tell them apart.
         cache_dir: folder of the feature cache; None computes afresh and keeps nothing.
         batch_size: photographs at once.
-        precision: of the trunk, as in :func:`fdp_core.retrieval.features.stream_features`; "bfloat16" without a cache.
+        precision: of the trunk, as in :func:`fdp_core.retrieval.features.stream_features`; "bfloat16" and "openvino"
+            without a cache.
 
     Attributes:
         speed: of the latest :meth:`encode_gallery`.

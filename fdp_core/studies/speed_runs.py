@@ -28,20 +28,21 @@ from fdp_core.datasets import Gallery, Photo
 from fdp_core.distract import Distractors
 from fdp_core.evaluation import results
 from fdp_core.model import FDP
-from fdp_core.regions.openvino import OpenVinoMissing
 from fdp_core.regions.settings import RegionOptions
 from fdp_core.regions.system import RegionSystem
 from fdp_core.retrieval import fast_trunk, index, systems
+from fdp_core.retrieval.compiled import OpenVinoMissing
 from fdp_core.retrieval.ocr import OcrMissing
 from fdp_core.retrieval.vectors import Embedder, Scorer, VectorSets
 from fdp_core.studies import baseline_step, speed, vector_search
 
 REGIONS = {
     "FDP + regions, bfloat16": RegionOptions(precision="bfloat16"),  # the default where OpenVINO is installed
+    "FDP + regions, eight bits": RegionOptions(precision="eight bits"),
     "FDP + regions": RegionOptions(precision="float32"),
     "FDP + regions, PyTorch": RegionOptions(engine="torch", precision="float32"),
 }
-SINGLE = {"FDP": None, "FDP, bfloat16": "bfloat16"}  # one vector a photograph
+SINGLE = {"FDP": None, "FDP, bfloat16": "bfloat16", "FDP, OpenVINO": "openvino"}  # one vector a photograph
 RIVALS = {"OCR pipeline": 1, "OCR pipeline, parallel": 2}  # readers at once
 HELP = {
     "backbone": "mini, or RN50 and its like with random weights, which take as long as trained ones",

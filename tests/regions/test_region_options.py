@@ -26,7 +26,7 @@ from fdp_core.retrieval.fast_trunk import FastTrunk
         ({"turns": "false"}, "turns is 'false'; expected true or false"),
         ({"min_score": 1.0}, "min_score is 1.0; expected a number between 0 and 1"),
         ({"engine": "onnx"}, "engine is 'onnx'; expected one of auto, torch, openvino"),
-        ({"precision": "int8"}, "precision is 'int8'; expected one of auto, float32, bfloat16"),
+        ({"precision": "int8"}, "precision is 'int8'; expected one of auto, float32, bfloat16, eight bits"),
     ],
 )
 def test_wrong_region_options_are_refused(wrong, told):

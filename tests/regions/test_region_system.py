@@ -15,10 +15,10 @@ from fdp_core.config import Config
 from fdp_core.datasets import images
 from fdp_core.evaluation.report import evaluate
 from fdp_core.model import FDP
-from fdp_core.regions import crops, networks, openvino, reader, word_finder
+from fdp_core.regions import crops, networks, reader, word_finder
 from fdp_core.regions.settings import RegionOptions
 from fdp_core.regions.system import RegionSystem
-from fdp_core.retrieval import geometry, systems
+from fdp_core.retrieval import compiled, geometry, systems
 from fdp_core.retrieval.features import CorruptPhotographs
 from fdp_core.retrieval.vectors import Embedder
 from fdp_core.words import english_words
@@ -286,7 +286,7 @@ def test_its_hash_tells_model_finder_reader_and_options_apart(model, finds, blin
 def test_the_engine_is_openvino_where_it_is_and_torch_else(model, finds, there, monkeypatch):
     if there and importlib.util.find_spec("openvino") is None:
         pytest.skip("no wheel of openvino here")
-    monkeypatch.setattr(openvino, "installed", lambda: there)
+    monkeypatch.setattr(compiled, "installed", lambda: there)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         made = system(model, finds, engine="auto", precision="auto")

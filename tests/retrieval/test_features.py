@@ -9,6 +9,7 @@ from fdp_core.datasets import Gallery, Photo
 from fdp_core.datasets.images import open_image
 from fdp_core.files import atomic_write_bytes
 from fdp_core.retrieval import features, geometry
+from fdp_core.retrieval.compiled import compiled_trunk
 
 
 def run(backbone, shown, cache=None, **options):
@@ -38,8 +39,20 @@ def test_the_fast_trunk_gives_the_same_features(tmp_path):
     assert 1e-4 < np.linalg.norm(half - plain) / np.linalg.norm(plain) < 0.05
     cached = run(backbone, shown, tmp_path / "cache", precision="float32")
     np.testing.assert_array_equal(cached.array, folded.astype(np.float16))
-    with pytest.raises(ValueError, match="no rows in bfloat16"):
-        run(backbone, shown, tmp_path / "cache", precision="bfloat16")
+    for way in ("bfloat16", "openvino"):
+        with pytest.raises(ValueError, match="no rows in bfloat16"):
+            run(backbone, shown, tmp_path / "cache", precision=way)
+
+
+def test_the_compiled_trunk_gives_nearly_the_same_features(tmp_path):
+    import tiny
+
+    pytest.importorskip("openvino")
+    shown, backbone = gallery(tmp_path / "g", 3), tiny.backbone()
+    plain, fast = (run(backbone, shown, precision=way).array.astype(np.float32) for way in (None, "openvino"))
+    away = np.linalg.norm(fast - plain) / np.linalg.norm(plain)
+    assert away < 0.05, "float32, or bfloat16 where the processor has it"
+    assert compiled_trunk(backbone) is compiled_trunk(backbone)
 
 
 def test_memory_and_cache_agree_and_the_second_call_computes_nothing(tmp_path):
