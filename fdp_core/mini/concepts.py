@@ -5,6 +5,7 @@ words with objects. Function words never have a picture.
 
     python -m fdp_core.mini.concepts            how many concepts there are, and which queries name one
     python -m fdp_core.mini.concepts --write    write assets/concept_overlap.csv anew (needs all the query sets)
+    python -m fdp_core.mini.concepts --sheet    write assets/pictures.png anew (needs the emoji font)
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import functools
+import io
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,13 +23,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fdp_core import datasets
 from fdp_core.datasets.protocol import read_frozen
-from fdp_core.files import atomic_write_text
+from fdp_core.files import atomic_write_bytes, atomic_write_text
+from fdp_core.mini.fonts import find_emoji_font
 
 TABLE = Path(__file__).parent.parent / "assets" / "concepts.csv"
 OVERLAP = Path(__file__).parent.parent / "assets" / "concept_overlap.csv"
+SHEET = Path(__file__).parent.parent / "assets" / "pictures.png"
 QUERY_SETS = ("svt", "icdar2015", "mini")  # test queries of these
 FONTS = {"font-awesome": "fonts-font-awesome", "noto-color-emoji": "fonts-noto-color-emoji"}  # font -> Debian package
 _EMOJI_PIXELS = 109  # the one size of Noto Color Emoji's bitmaps
+_CELL, _COLUMNS = 112, 8  # of the sheet: pixels a picture, pictures a row
 
 
 @functools.cache
@@ -97,11 +102,52 @@ def emoji(path: str, code_point: int) -> np.ndarray | None:
     return sprite
 
 
+def sheet() -> dict[str, np.ndarray]:
+    """Return the pictures that ship with the package, so that scenes can be drawn where the fonts are not installed.
+
+    Returns:
+        Concept -> float32 RGBA [h, w, 4] (colour 0..255, alpha 0..1), cropped: the emoji of every concept that both
+        fonts draw, sorted by name.
+    """
+    cells = np.asarray(Image.open(SHEET).convert("RGBA"), np.float32) / [1, 1, 1, 255]
+    found = {}
+    for number, name in enumerate(_on_sheet()):
+        row, column = np.array(divmod(number, _COLUMNS)) * _CELL
+        cell = cells[row : row + _CELL, column : column + _CELL].astype(np.float32)
+        down, across = (np.flatnonzero((cell[..., 3] > 0).any(axis)) for axis in (1, 0))
+        found[name] = cell[down[0] : down[-1] + 1, across[0] : across[-1] + 1]
+    return found
+
+
+def _on_sheet() -> list[str]:
+    return sorted(set.intersection(*(set(part) for part in table().values())))
+
+
+def _draw_sheet(font: str) -> Image.Image:
+    """Draw the sheet anew: RGBA in 256 colours."""
+    names = _on_sheet()
+    whole = Image.new("RGBA", (_COLUMNS * _CELL, -(-len(names) // _COLUMNS) * _CELL))
+    for number, name in enumerate(names):
+        drawn = emoji(font, table()["noto-color-emoji"][name]) * [1, 1, 1, 255]
+        picture = Image.fromarray(drawn.round().astype(np.uint8))
+        picture.thumbnail((_CELL - 4, _CELL - 4))
+        whole.paste(picture, (number % _COLUMNS * _CELL, number // _COLUMNS * _CELL))
+    return whole.quantize(256, Image.Quantize.FASTOCTREE)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print the number of concepts and the queries that name one; write the table where asked to."""
     parser = argparse.ArgumentParser(prog="python -m fdp_core.mini.concepts", description=__doc__.split("\n\n")[0])
     parser.add_argument("--write", action="store_true", help=f"write assets/{OVERLAP.name} anew")
+    parser.add_argument("--sheet", action="store_true", help=f"write assets/{SHEET.name} anew")
     options = parser.parse_args(arguments)
+    if options.sheet:
+        font = find_emoji_font()
+        if font is None:
+            parser.error(f"no emoji font: install {FONTS['noto-color-emoji']}")
+        _draw_sheet(font).save(file := io.BytesIO(), "PNG", optimize=True)
+        atomic_write_bytes(SHEET, file.getvalue())
+        print(f"wrote {SHEET}")
     for font, part in table().items():
         print(f"{font} ({FONTS[font]}): {len(part)} concepts")
     print(f"together: {len(names())} names")

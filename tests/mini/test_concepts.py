@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 from fontTools.ttLib import TTFont
+from PIL import Image
 
 from fdp_core import datasets
 from fdp_core.mini import concepts, fonts, gallery
@@ -71,6 +72,24 @@ def test_an_emoji_is_rgba_cropped():
             assert edge.any(), "nothing to crop is left"
         assert not sprite.flags.writeable, "it is cached: nobody may paint on it"
     assert concepts.emoji(path, 0xE000) is None, "a private code point, which the font does not have"
+
+
+def test_the_sheet_holds_what_both_fonts_draw():
+    sheet = concepts.sheet()
+    assert list(sheet) == sorted(set(concepts.table()["font-awesome"]) & set(concepts.table()["noto-color-emoji"]))
+    for name, sprite in sheet.items():
+        assert sprite.dtype == np.float32 and 80 < max(sprite.shape) <= 108 and sprite.shape[2] == 4, name
+        assert sprite[..., :3].max() <= 255 and 0.9 < sprite[..., 3].max() <= 1, name
+        assert all(edge.any() for edge in (sprite[0, :, 3], sprite[-1, :, 3], sprite[:, 0, 3], sprite[:, -1, 3])), name
+
+
+def test_the_sheet_is_what_the_font_draws():
+    path = fonts.find_emoji_font()
+    if path is None:
+        pytest.skip("fonts-noto-color-emoji is not installed")
+    with Image.open(concepts.SHEET) as shipped:
+        drawn, kept = (np.asarray(image.convert("RGBA"), float) for image in (concepts._draw_sheet(path), shipped))
+    assert np.abs(drawn - kept).mean() < 2
 
 
 def test_the_committed_overlap_agrees_with_the_mini_gallery():
