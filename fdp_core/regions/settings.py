@@ -26,8 +26,8 @@ class RegionOptions:
         pooled: keep one vector a photograph, the mean of all of these, in place of all: as small as FDP's, less sure.
         engine: "torch"; "openvino", faster on a CPU; "auto": OpenVINO where it is installed and the model is on a CPU.
         precision: "float32"; "bfloat16", with other last digits; "eight bits", OpenVINO's alone, the fastest, measured
-            with the reader of ``mini``; "auto": bfloat16 with OpenVINO, which takes float32 on processors without it,
-            and on GPUs, else float32.
+            with the reader of ``mini``; "auto": eight bits with OpenVINO, bfloat16 on GPUs, else
+            float32.
 
     Raises:
         ValueError: a value is outside its range.

@@ -202,7 +202,7 @@ def _engine(
             warnings.warn("OpenVINO is not installed: regions run in PyTorch, several times as slow.", stacklevel=3)
     precision = options.precision
     if precision == "auto":
-        precision = "float32" if name == "torch" and on_cpu else "bfloat16"
+        precision = "eight bits" if name == "openvino" else "float32" if on_cpu else "bfloat16"
     if name == "torch":
         if precision == "eight bits":
             raise ValueError("precision='eight bits' needs engine='openvino', on a CPU with the package openvino.")

@@ -37,8 +37,8 @@ from fdp_core.retrieval.vectors import Embedder, Scorer, VectorSets
 from fdp_core.studies import baseline_step, speed, vector_search
 
 REGIONS = {
-    "FDP + regions, bfloat16": RegionOptions(precision="bfloat16"),  # the default where OpenVINO is installed
-    "FDP + regions, eight bits": RegionOptions(precision="eight bits"),
+    "FDP + regions, bfloat16": RegionOptions(precision="bfloat16"),
+    "FDP + regions, eight bits": RegionOptions(precision="eight bits"),  # the default where OpenVINO is installed
     "FDP + regions": RegionOptions(precision="float32"),
     "FDP + regions, PyTorch": RegionOptions(engine="torch", precision="float32"),
 }

@@ -290,7 +290,7 @@ def test_the_engine_is_openvino_where_it_is_and_torch_else(model, finds, there, 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         made = system(model, finds, engine="auto", precision="auto")
-    assert made.settings["engine"] == ("OpenVinoEngine, bfloat16" if there else "TorchEngine, float32")
+    assert made.settings["engine"] == ("OpenVinoEngine, eight bits" if there else "TorchEngine, float32")
     assert [str(one.message)[:25] for one in told] == ([] if there else ["OpenVINO is not installed"])
 
 
