@@ -37,12 +37,11 @@ from fdp_core.retrieval.vectors import Embedder, Scorer, VectorSets
 from fdp_core.studies import baseline_step, speed, vector_search
 
 REGIONS = {
-    "FDP + regions, bfloat16": RegionOptions(precision="bfloat16"),
     "FDP + regions, eight bits": RegionOptions(precision="eight bits"),  # the default where OpenVINO is installed
     "FDP + regions": RegionOptions(precision="float32"),
     "FDP + regions, PyTorch": RegionOptions(engine="torch", precision="float32"),
 }
-SINGLE = {"FDP": None, "FDP, bfloat16": "bfloat16", "FDP, OpenVINO": "openvino"}  # one vector a photograph
+SINGLE = {"FDP": None, "FDP, OpenVINO": "openvino"}  # one vector a photograph
 RIVALS = {"OCR pipeline": 1, "OCR pipeline, parallel": 2}  # readers at once
 HELP = {
     "backbone": "mini, or RN50 and its like with random weights, which take as long as trained ones",
