@@ -486,7 +486,7 @@ def test_the_log_drops_steps_that_were_lost(tmp_path):
     def resumed(step: int, path: Path) -> list[tuple[int, float]]:
         model = torch.nn.Linear(1, 1)
         optimiser = torch.optim.AdamW(model.parameters())
-        kept = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+        kept = {"recipe": None, "model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
         write_state(state, kept)
         return [(r["words_seen"], r["seconds"]) for r in training.Run(state, {"model": model}, optimiser, log=path).log]
 
