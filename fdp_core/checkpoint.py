@@ -24,7 +24,7 @@ from fdp_core.distinguish import Clusters
 from fdp_core.model import FDP
 
 FORMAT = "fdp-checkpoint-1"
-# what notebooks/05_train.ipynb trained on mini_train around each compact backbone comes with the package; the search's
+# FDP around mini, which searches; as all that comes with the package, trained on mini_train by notebooks/05_train.ipynb
 SHIPPED = weights.MINI_WEIGHTS.with_name("mini_fdp.safetensors")
 _FACTS = "fdp"  # the metadata entry
 _MODEL, _CENTRES = "model/", "clusters/centres"

@@ -132,11 +132,11 @@ class Run:
         self.state, self.modules, self.optimiser, self.recipe = state, modules, optimiser, recipe
         self.first, self.values = 0, {}
         if (kept := read_state(state)) is not None:
-            facts = {"recipe": dict[str, Any] | None, "optimiser": dict[str, Any], "step": Whole}
+            facts = {"recipe": NotRequired[dict[str, Any] | None], "optimiser": dict[str, Any], "step": Whole}
             with reading(state, *STATE):
                 kept = config.parse(kept, TypedDict("Kept", facts | dict.fromkeys(modules, Tensors)))
-            if kept["recipe"] != recipe:
-                told = f"{state} was made with another recipe: {kept['recipe']}."
+            if kept.get("recipe") != recipe:
+                told = f"{state} was made with another recipe: {kept.get('recipe')}."
                 raise ValueError(f"{told} Use another --out or the same options.")
             with reading(state, *STATE):
                 for name, module in modules.items():

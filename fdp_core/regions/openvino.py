@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ from fdp_core.weights import MINI_WEIGHTS, state_hash
 
 if TYPE_CHECKING:
     import openvino
+
+Look = Callable[[np.ndarray], list[np.ndarray]]  # the finder's grids of a frame
 
 BATCH = 8  # cuts at once; a fixed shape lets the compiler plan all memory
 EXAMPLES = 25  # every so many-th scene of the shipped training set shows the networks' ranges
@@ -87,14 +90,16 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,  # it would put every worker's networks on the same core
             "CACHE_DIR": str(provenance.cache_folder("openvino")),
         }
-        self._requests = {name: Spare(partial(self._compile, network)) for name, network in networks.items()}
         if precision == "eight bits":
-            ranges = self._ranges(networks, [state_hash(finder.state_dict()), reader.weights_hash], size)
+            hashes = [state_hash(finder.state_dict()), reader.weights_hash]
+            ranges = self._ranges(networks, partial(word_finder.predict, finder), hashes, size)
             for name, network in networks.items():
                 eight_bits.round_network(network, ranges["ranges"][name])
-            self._requests = {name: Spare(partial(self._compile, network)) for name, network in networks.items()}
+        self._requests = {name: Spare(partial(self._compile, network)) for name, network in networks.items()}
 
-    def _ranges(self, networks: dict[str, openvino.Model], hashes: list[str], size: tuple[int, int]) -> _Ranges:
+    def _ranges(
+        self, networks: dict[str, openvino.Model], look: Look, hashes: list[str], size: tuple[int, int]
+    ) -> _Ranges:
         """Return the ranges of both networks on rendered scenes: as they ship, or kept in the cache folder, or made."""
         name = hashlib.sha256(f"{hashes} {size}".encode()).hexdigest()
         kept = provenance.cache_folder("openvino") / f"ranges-{name}.json"
@@ -108,7 +113,7 @@ class OpenVinoEngine:
         gallery, _ = datasets.load("mini_train", "train")
         scenes = [np.asarray(open_image(photo.source)) for photo in gallery.photos[::EXAMPLES]]
         frames = [frame(scene, RegionOptions().sizes[0])[0][None] for scene in scenes]
-        cuts = np.concatenate([crops.cut_all(scene, word_finder.find(self.find, scene)[0], *size) for scene in scenes])
+        cuts = np.concatenate([crops.cut_all(scene, word_finder.find(look, scene)[0], *size) for scene in scenes])
         cuts = [cuts[i : i + BATCH] for i in range(0, len(cuts) - BATCH + 1, BATCH)]
         examples = {"find": frames, "read": cuts or [np.zeros((BATCH, *size, 3), np.uint8)]}
         ranges = {kind: eight_bits.measure(networks[kind], examples[kind], self._core) for kind in networks}

@@ -324,7 +324,7 @@ def trunk_features(
     Source: defect B7.
     """
     if cache_dir is not None and precision in ("bfloat16", "openvino"):
-        raise ValueError("The cache of features holds no rows in bfloat16: leave cache_dir or precision away.")
+        raise ValueError(f"The cache of features holds no rows in {precision}: leave cache_dir or precision away.")
     photos, count = gallery.photos, len(gallery.photos)
     start, computed = time.perf_counter(), 0
     cell = (backbone.width, image_size // STRIDE, image_size // STRIDE)

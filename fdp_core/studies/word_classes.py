@@ -47,6 +47,23 @@ def is_function(texts: Sequence[str], source: str = "grammar") -> np.ndarray:
 ANCHORS = ("the", "office")
 
 
+def fit(
+    features: Callable[[list[str]], Tensor], words: Sequence[str], seed: int = 0
+) -> tuple[list[str], Tensor, Clusters]:
+    """Fit FDP's two clusters on a word list, the two anchors added where they are not in it.
+
+    Arguments as of :func:`split`. That both anchors share a cluster is not warned of: the caller can see it.
+
+    Returns:
+        (the N folded words; their features, float [N, D], on the CPU; the clusters).
+    """
+    listed = list(dict.fromkeys([*map(fold, words), *ANCHORS]))
+    points = features(listed).detach().cpu()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return listed, points, Clusters.fit(points, listed, seed, 10, *ANCHORS)
+
+
 def split(features: Callable[[list[str]], Tensor], words: Sequence[str], seed: int = 0) -> tuple[np.ndarray, bool]:
     """Fit FDP's two clusters on a word list, the two anchors added where they are not in it.
 
@@ -58,10 +75,6 @@ def split(features: Callable[[list[str]], Tensor], words: Sequence[str], seed: i
 
     Source: FDP section 3.3; :meth:`fdp_core.distinguish.Clusters.fit`.
     """
-    with_anchors = list(dict.fromkeys([*map(fold, words), *ANCHORS]))
-    points = features(with_anchors).detach().cpu()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that both anchors share a cluster: the answer tells
-        clusters = Clusters.fit(points, with_anchors, seed, 10, *ANCHORS)
-    kinds = dict(zip(with_anchors, clusters.assign(points).tolist()))
+    listed, points, clusters = fit(features, words, seed)
+    kinds = dict(zip(listed, clusters.assign(points).tolist()))
     return np.array([kinds[fold(word)] for word in words]), len({kinds[anchor] for anchor in ANCHORS}) == 2

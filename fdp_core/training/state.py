@@ -43,7 +43,8 @@ def _whole(lines: list[str], kind: Any = dict[str, Any]) -> list[dict[str, Any]]
     records = []
     for line in lines:
         try:
-            records.append(parse(line, kind))
+            parse(line, kind)  # checked only: what it returns has the fields of the type first
+            records.append(parse(line, dict[str, Any]))
         except ValueError:
             break
     return records

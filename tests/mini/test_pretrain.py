@@ -486,13 +486,12 @@ def test_the_log_drops_steps_that_were_lost(tmp_path):
     def resumed(step: int, path: Path) -> list[tuple[int, float]]:
         model = torch.nn.Linear(1, 1)
         optimiser = torch.optim.AdamW(model.parameters())
-        kept = {"recipe": None, "model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+        kept = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
         write_state(state, kept)
         return [(r["words_seen"], r["seconds"]) for r in training.Run(state, {"model": model}, optimiser, log=path).log]
 
     log.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     assert resumed(40, log)[-1] == (200, 10.0)
-    kept_lines = log.read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in kept_lines] == [json.loads(line) for line in lines[:2]]
+    assert log.read_text(encoding="utf-8").splitlines() == lines[:2]
     assert resumed(0, log) == [] and log.read_text(encoding="utf-8") == ""
     assert resumed(5, tmp_path / "none") == []
