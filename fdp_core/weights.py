@@ -179,7 +179,7 @@ def read_openai(name: str, cache_dir: str | Path | None) -> tuple[CLIP, str]:
         damaged = any("SHA256" in str(warning.message) for warning in caught)
         state = "is damaged (its sha256 differs)" if damaged else "is not there"
         raise WeightsMissing(
-            f"The OpenAI weights of backbone {name} could not be had: {file} {state}, and fetching them "
+            f"The OpenAI weights of backbone {name} are not available: {file} {state}, and fetching them "
             f"failed ({error}). Either go on line and run this again, or put the file from {url} "
             f"(sha256 {expected}) there. The backbone 'mini' needs no download."
         ) from error

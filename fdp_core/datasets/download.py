@@ -39,7 +39,7 @@ _MEANINGS = (  # what the packages say, what it means, and whether another try i
 
 
 class FetchError(Exception):
-    """A file could not be had; the message says which, from where, why, and what can be done."""
+    """A file could not be obtained; the message says which, from where, why, and what can be done."""
 
 
 class DiskFault(FetchError):

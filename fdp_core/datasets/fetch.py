@@ -125,7 +125,7 @@ def fetch(
         network: ``timeout``, ``tries``, ``pause`` of :func:`fdp_core.datasets.download.download`.
 
     Raises:
-        FetchError: a file could not be had, checked, unpacked or written.
+        FetchError: a file could not be obtained, checked, unpacked or written.
         DatasetMissing: the set must be got by hand; the message holds the steps.
     """
     source = manifest(name)

@@ -3,7 +3,7 @@
     python -m fdp_core.mini.bank --out runs/bank --scenes 20000 --workers 2
 
 Drawing letters costs more than learning from them: a scene is drawn once, and the camera (light, blur, noise, crop)
-changes at every look. Shard number s depends on (recipe, s) alone; an interrupted command goes on where it stopped.
+changes at every look. Shard number s depends on (recipe, s) alone; an interrupted command resumes.
 """
 
 from __future__ import annotations

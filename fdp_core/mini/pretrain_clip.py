@@ -8,7 +8,7 @@ and keys start anew, so that the pool looks everywhere. Most steps look closely,
 photographs of CLIP's do; every third sees scenes at 224 pixels, every sixth fewer ones at 448. Captions name what is
 written and what is drawn by the same words; words of closed classes are only ever written; text against text teaches
 what words mean (``captions``).
-Interrupt at any time: the same command goes on where it stopped; ``--start`` goes on from weights alone.
+Interrupt at any time: the same command resumes; ``--start`` begins from weights alone.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     FDP_DATA=... python -m fdp_core.studies.ablation_runs --sets mini,svt --seeds 0,1,2
 
-runs all rows, one line a run in book/results/ablations.jsonl, and goes on where it was interrupted: a run of the same
+runs all rows, one line a run in book/results/ablations.jsonl, and resumes after an interruption: a run of the same
 switches, seed, weights and photographs that has its record is not repeated. The rows of the parts that the paper names
 come first, for all seeds, then what costs more, then the finer switches. Test sets are measured here; nothing is chosen
 by them.
