@@ -214,7 +214,6 @@ def main() -> None:
     """Parse the command line and train."""
     parser = training.options(__doc__, "folder of the run; an existing run is resumed", True, **asdict(Recipe()))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--full-precision", action="store_true", help="float32 in place of bfloat16 autocast")
     parser.add_argument("--stop-at", type=int, help="stop and save after this step; the learning rate follows --steps")
     args = training.parse(parser)
     recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})

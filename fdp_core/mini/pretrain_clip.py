@@ -125,14 +125,14 @@ def cut(
     return scenery.camera(rng, image, 0.5), inside
 
 
-def see(clip: nn.Module, scenes: Tensor) -> tuple[Tensor, Tensor]:
+def see(clip: nn.Module, scenes: Tensor, half: bool = True) -> tuple[Tensor, Tensor]:
     """Encode scenes, uint8 [B, S, S, 3], with gradients of the last two layers and the pool.
 
     Returns:
         Unit vectors float [B, D]; attention weights of the pool, float [B, H, L].
     """
     visual, scenes = clip.visual, scenes.to(clip.positional_embedding.device)
-    with torch.autocast(scenes.device.type, torch.bfloat16):
+    with torch.autocast(scenes.device.type, torch.bfloat16, enabled=half):
         with torch.no_grad():
             x = backbones.run_levels(clip, normalise(scenes), 2)[-1]
         x = visual.layer4(visual.layer3(x)).float()
@@ -141,17 +141,19 @@ def see(clip: nn.Module, scenes: Tensor) -> tuple[Tensor, Tensor]:
     return F.normalize(pooled, dim=-1), looks
 
 
-def read(clip: nn.Module, tokenizer: weights.CharTokenizer, texts: list[str], unknown: Tensor) -> Tensor:
+def read(
+    clip: nn.Module, tokenizer: weights.CharTokenizer, texts: list[str], unknown: Tensor, half: bool = True
+) -> Tensor:
     """Encode texts behind unknown tokens [k, W], in parts of texts that stand together: unit vectors float [M, D]."""
     device, size = clip.positional_embedding.device, math.ceil(len(texts) / 4)
     parts = [tokenizer(texts[i : i + size]).to(device) for i in range(0, len(texts), size)]
-    with torch.autocast(device.type, torch.bfloat16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
         encoded = [encode_text(clip, part, unknown.to(device).expand(len(part), -1, -1)) for part in parts]
     return F.normalize(torch.cat(encoded).float(), dim=-1)
 
 
 def forward(
-    clip: nn.Module, tokenizer: weights.CharTokenizer, batch: dict, learn: bool, spread: float
+    clip: nn.Module, tokenizer: weights.CharTokenizer, batch: dict, learn: bool, spread: float, half: bool = True
 ) -> dict[str, Tensor]:
     """Return the terms of the loss, and two that are only shown; ``learn``: the text tower learns too.
 
@@ -159,13 +161,13 @@ def forward(
     """
     device = clip.positional_embedding.device
     true, scale = batch["true"].to(device), clip.logit_scale.exp().clamp(max=100)
-    seen, looks = see(clip, batch["scenes"])
+    seen, looks = see(clip, batch["scenes"], half)
     with torch.set_grad_enabled(learn):
-        texts = read(clip, tokenizer, batch["texts"], batch["unknown"])
+        texts = read(clip, tokenizer, batch["texts"], batch["unknown"], half)
     entropy = -(looks * looks.clamp(min=1e-9).log()).sum(-1) / math.log(looks.shape[-1])
     terms = {"captions": losses.contrastive(seen, texts, true, scale), "spread": F.relu(spread - entropy).mean()}
     if learn:
-        words, meant = (read(clip, tokenizer, batch[part], batch["unknown"]) for part in ("words", "meant"))
+        words, meant = (read(clip, tokenizer, batch[part], batch["unknown"], half) for part in ("words", "meant"))
         # a lower temperature than for pictures: meaning is a matter of degree
         terms["meanings"] = losses.contrastive(words, meant, batch["means"].to(device), scale.clamp(max=20))
     with torch.no_grad():
@@ -187,7 +189,14 @@ def begin(start: Path | None, seed: int) -> nn.Module:
 
 @training.interruptible()
 def train(
-    out: Path, recipe: ClipRecipe, bank: Bank, start: Path | None, device: str, workers: int, minutes: float | None
+    out: Path,
+    recipe: ClipRecipe,
+    bank: Bank,
+    start: Path | None,
+    device: str,
+    workers: int,
+    minutes: float | None,
+    half: bool = True,
 ) -> None:
     """Run or resume; writes ``state.pt``, ``log.jsonl`` and ``mini_clip.safetensors`` (EMA, eight bits) to ``out``."""
     clip = begin(start, recipe.seed).to(device).to(memory_format=torch.channels_last).eval()
@@ -204,7 +213,7 @@ def train(
     tokenizer = weights.CharTokenizer(MINI["text_cfg"]["context_length"])
     save = functools.partial(write, out / "mini_clip.safetensors", ema, asdict(recipe), bits=8)
     for step, batch in run.batches(CaptionedScenes(recipe, bank), save, workers, every=50, minutes=minutes):
-        terms = forward(clip, tokenizer, batch, step % recipe.text_every == 0, recipe.spread)
+        terms = forward(clip, tokenizer, batch, step % recipe.text_every == 0, recipe.spread, half)
         loss = terms["captions"] + terms["spread"] + terms.get("meanings", 0.0)
         lr = recipe.lr * training.cosine(step, recipe.steps, recipe.warmup)
         run.update(loss, lr, {"lr": lr} | terms, largest=1.0, smooth=0.9)
@@ -220,7 +229,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="stop and save after so long; the same command goes on")
     args = training.parse(parser)
     recipe = ClipRecipe(**{name: getattr(args, name) for name in asdict(ClipRecipe())})
-    train(args.out, recipe, Bank(args.bank), args.start, args.device, args.workers, args.minutes)
+    rest = args.start, args.device, args.workers, args.minutes
+    train(args.out, recipe, Bank(args.bank), *rest, not args.full_precision)
 
 
 if __name__ == "__main__":

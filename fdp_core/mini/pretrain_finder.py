@@ -305,7 +305,7 @@ def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace) -
 
     data = Views(sets, args.steps, args.batch, args.side, args.seed)
     for step, (images, wanted) in run.batches(data, save, args.workers, args.save):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=not getattr(args, "full_precision", False)):
             with torch.no_grad():
                 x = finder.lower(images)
             grids = finder.upper(x)

@@ -229,7 +229,6 @@ def main() -> None:
     parser.add_argument("--save", type=int, default=100, help="steps between saves")
     parser.add_argument("--minutes", type=float, help="save and stop after so long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--full-precision", action="store_true", help="float32 in place of bfloat16 autocast")
     args = training.parse(parser)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     sets = pretrain_finder.examples(args.bank, Path(os.environ.get("FDP_DATA") or "data"))

@@ -205,6 +205,8 @@ def test_seeing_equals_the_backbone(tiny):
     backbone = backbones.wrap(clip, TINY["mean"], TINY["std"])
     expected = torch.nn.functional.normalize(backbone.zero_shot(backbone.normalise(images)), dim=-1)
     assert torch.allclose(seen, expected, atol=0.02), "but for bfloat16"
+    exact, _ = pretrain_clip.see(clip, images, half=False)
+    assert torch.allclose(exact, expected, atol=1e-4) and not torch.equal(exact, seen)
     assert torch.allclose(looks.sum(-1), torch.ones(looks.shape[:2]), atol=1e-5)
 
 
