@@ -243,7 +243,7 @@ class Index:
 
         Args:
             uri: a folder, also as ``file://...``; ``memory://`` to keep nothing; or another address that LanceDB knows,
-                such as ``s3://...`` (not tested).
+                such as ``s3://...``, with LanceDB's variables (``AWS_...``).
             model: an FDP model or any embedding system.
             options: ``cache_dir``, ``batch_size``, ``progress`` where the model is no system yet.
 
