@@ -79,7 +79,7 @@ class Clusters:
         lean = lean[:, 0] - lean[:, 1]  # below zero: nearer to the first centre
         if (lean[0] <= 0) == (lean[1] <= 0):
             warnings.warn(
-                f"{function_anchor!r} and {content_anchor!r} fall into one cluster; the larger distance decides.",
+                f"{function_anchor!r} and {content_anchor!r} fall into one cluster; the larger difference decides.",
                 stacklevel=2,
             )
         if lean[0] > lean[1]:  # the function anchor leans to the second centre

@@ -229,8 +229,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="stop and save after so long; the same command goes on")
     args = training.parse(parser)
     recipe = ClipRecipe(**{name: getattr(args, name) for name in asdict(ClipRecipe())})
-    rest = args.start, args.device, args.workers, args.minutes
-    train(args.out, recipe, Bank(args.bank), *rest, not args.full_precision)
+    bank, half = Bank(args.bank), not args.full_precision
+    train(args.out, recipe, bank, args.start, args.device, args.workers, args.minutes, half)
 
 
 if __name__ == "__main__":

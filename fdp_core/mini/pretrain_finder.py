@@ -285,7 +285,7 @@ def rate(step: int, steps: int, cool: float) -> float:
     return min(1.0, (step + 1) / 100) * max(0.02, min(1.0, left))
 
 
-def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace) -> None:
+def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace, half: bool = True) -> None:
     """Train, or go on where ``out`` with its ``.state`` beside it stopped; both are written every ``save`` steps."""
     finder = begin(args.seed)
     for module in (finder.conv1, finder.conv2, finder.conv3, finder.layer1):
@@ -305,7 +305,7 @@ def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace) -
 
     data = Views(sets, args.steps, args.batch, args.side, args.seed)
     for step, (images, wanted) in run.batches(data, save, args.workers, args.save):
-        with torch.autocast("cpu", torch.bfloat16, enabled=not getattr(args, "full_precision", False)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
             with torch.no_grad():
                 x = finder.lower(images)
             grids = finder.upper(x)
@@ -325,7 +325,7 @@ def main() -> None:
     if not any(example.words for members in sets.values() for example in members):
         parser.error("no words to learn from: give --bank, or FDP_DATA with icdar2015_train or icdar2011_train in it")
     with training.interruptible():
-        train(args.out, sets, args)
+        train(args.out, sets, args, not args.full_precision)
 
 
 if __name__ == "__main__":

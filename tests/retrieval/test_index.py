@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import warnings
 from dataclasses import replace
 from datetime import datetime
@@ -276,6 +277,34 @@ def test_filters(tmp_path):
 def test_the_address_of_a_file_is_that_folder(tmp_path):
     index = built(Fast(), files(tmp_path / "g"), (tmp_path / "an index").as_uri())
     assert index.uri == str(tmp_path / "an index") and len(Index.open(tmp_path / "an index", Fast())) == 6
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """Return an address in a bucket of a server that stands in for S3; it needs moto[server,s3]."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
+    for name, value in {**keys, "AWS_ENDPOINT": address, "AWS_ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(name, value)
+    urllib.request.urlopen(urllib.request.Request(f"{address}/photos", method="PUT")).close()
+    yield "s3://photos/library"
+    server.stop()
+
+
+def test_an_index_in_a_bucket_is_the_one_in_memory(bucket, tmp_path):
+    folder = files(tmp_path / "g", 12)
+    index = built(Fast(), folder, bucket)
+    (folder / "007.jpg").rename(folder / "moved.jpg")
+    (folder / "001.jpg").unlink()
+    write(folder / "new.jpg", "new")
+    assert index.update(folder, progress=False) == Update(1, 11, 2, ())
+    for found in (index, Index.open(bucket, Fast())):
+        assert contents(found) == contents(built(Fast(), folder)) and len(found) == 12
+        assert [hit.id for hit in found.search("hotel", 5)] == [
+            hit.id for hit in built(Fast(), folder).search("hotel", 5)
+        ]
 
 
 def test_another_models_index_is_kept_aside(tmp_path):
