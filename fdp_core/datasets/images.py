@@ -142,7 +142,7 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
             if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
                 coloured = upright.convert("RGBA")
                 upright = Image.alpha_composite(Image.new("RGBA", coloured.size, _ground(coloured)), coloured)
-            return upright.convert("RGB")
+            return upright if upright.mode == "RGB" else upright.convert("RGB")
     except MemoryError:
         raise
     except FileNotFoundError as error:

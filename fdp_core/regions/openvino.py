@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Look = Callable[[np.ndarray], list[np.ndarray]]  # the finder's grids of a frame
 
-BATCH = 8  # cuts at once; a fixed shape lets the compiler plan all memory
+BATCH = 40  # cuts at once, at most: a call has a cost of its own, and a photograph has rarely more words
 EXAMPLES = 25  # every so many-th scene of the shipped training set shows the networks' ranges
 SHIPPED = MINI_WEIGHTS.with_name("eight_bits.json")  # the ranges of mini's networks
 
@@ -81,7 +81,7 @@ class OpenVinoEngine:
         reads = on_cpu(Reader(reader, FastTrunk(reader.clip), size))
         networks = {
             "find": convert(on_cpu(_Find(finder)), [1, -1, -1, 3], [1, 64, 96, 3]),
-            "read": convert(reads, [BATCH, *size, 3], [BATCH, *size, 3]),
+            "read": convert(reads, [-1, *size, 3], [2, *size, 3]),
         }
         self._options = {
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
@@ -114,8 +114,8 @@ class OpenVinoEngine:
         scenes = [np.asarray(open_image(photo.source)) for photo in gallery.photos[::EXAMPLES]]
         frames = [frame(scene, RegionOptions().sizes[0])[0][None] for scene in scenes]
         cuts = np.concatenate([crops.cut_all(scene, word_finder.find(look, scene)[0], *size) for scene in scenes])
-        cuts = [cuts[i : i + BATCH] for i in range(0, len(cuts) - BATCH + 1, BATCH)]
-        examples = {"find": frames, "read": cuts or [np.zeros((BATCH, *size, 3), np.uint8)]}
+        cuts = [cuts[i : i + BATCH] for i in range(0, len(cuts), BATCH)]
+        examples = {"find": frames, "read": cuts or [np.zeros((1, *size, 3), np.uint8)]}
         ranges = {kind: eight_bits.measure(networks[kind], examples[kind], self._core) for kind in networks}
         made = _Ranges(networks=hashes, size=list(size), ranges=ranges)
         atomic_write_text(kept, json.dumps(made))
@@ -129,9 +129,7 @@ class OpenVinoEngine:
         """Encode cuts: uint8 [R, h, w, 3] -> unit vectors float32 [R, D]."""
         out = np.zeros((len(cuts), self._dimension), np.float32)
         for i in range(0, len(cuts), BATCH):
-            part = cuts[i : i + BATCH]
-            full = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), np.uint8)])
-            out[i : i + len(part)] = self._run("read", full)[0][: len(part)]
+            out[i : i + BATCH] = self._run("read", cuts[i : i + BATCH])[0]
         return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6)  # few bits leave it near one only
 
     def _run(self, name: str, images: np.ndarray) -> list[np.ndarray]:
