@@ -69,7 +69,10 @@ def test_zeros_at_the_end_of_a_printed_number_count():
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(89.63, "reproduced"), (88.6, "reproduced"), (90.7, "reproduced"), (88.1, "close"), (87.0, "not reproduced")],
+    [
+        *((89.63, "reproduced"), (88.54, "reproduced"), (90.7, "reproduced")),
+        *((88.1, "close"), (87.97, "close"), (87.95, "not reproduced"), (92.63, "not reproduced")),
+    ],
 )
 def test_verdicts_on_the_same_thing(value, expected):
     found = verdict(run(value=value))
