@@ -10,7 +10,7 @@ import time
 import unicodedata
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -36,7 +36,8 @@ EXACT = 200_000  # vectors that are all read for a query, in some 20 ms; beyond,
 SLICE = 64  # photographs encoded between two commits: what a killed process loses
 FRAGMENTS = 64  # files of a table from which on they are made one
 GROUP = 4000  # vectors a group of IVF_RQ; a quarter of the groups is read
-BITS = 4  # a number in IVF_RQ: with one bit, recall@10 was 0.79 where this has 0.995
+BITS = 6  # a number in IVF_RQ; with four, a hundred candidates were needed where these need CANDIDATES
+CANDIDATES = 3  # photographs that are scored exactly for each that is asked for, and for ten at least
 FILTERS = "id, folder, size (bytes) and taken (when the photograph was, where it says so)"
 
 
@@ -114,7 +115,7 @@ class Encoded(NamedTuple):
     corners: np.ndarray | None = None  # [K, 4, 2] float32
 
 
-_VECTORS = ("id", "count", "crc_vectors", "regions", "corners")
+_VECTORS = ("regions", "corners")
 
 
 def _schema(model_hash: str, width: int) -> pa.Schema:
@@ -144,22 +145,20 @@ def _lists(rows: np.ndarray, counts: Sequence[int]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(np.append(0, np.cumsum(counts)), pa.int32()), values)
 
 
-def _arrays(batch: pa.RecordBatch) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield (id, padded vectors [K, W] float16, corners [K, 4, 2]) of the rows of a batch whose checksums are right.
+def _arrays(batch: pa.RecordBatch, names: Sequence[str], crcs: Sequence[int]) -> Iterator[Sequence[np.ndarray]]:
+    """Yield (padded vectors [K, W] float16, corners [K, 4, 2]) of the rows of a batch that have these checksums.
 
     Raises:
-        ValueError: another checksum.
+        ValueError: another checksum; it tells the row by its name.
     """
-    ends = np.cumsum(batch["count"].to_numpy(zero_copy_only=False))
-    flat = [batch[name].flatten().flatten().to_numpy(zero_copy_only=False) for name in ("regions", "corners")]
+    ends = np.cumsum(batch["regions"].value_lengths().to_numpy())
+    flat = [batch[name].flatten().flatten().to_numpy() for name in _VECTORS]
     vectors, corners = flat[0].reshape(ends[-1] if len(ends) else 0, -1), flat[1].reshape(-1, 4, 2)
-    crcs = batch["crc_vectors"].to_pylist()
-    for number, (name, end) in enumerate(zip(batch["id"].to_pylist(), ends)):
-        start = ends[number - 1] if number else 0
+    for name, crc, start, end in zip(names, crcs, np.append(0, ends), ends):
         found = vectors[start:end], corners[start:end]
-        if _crc(*found) != crcs[number]:
+        if _crc(*found) != crc:
             raise ValueError(f"the vectors of {name} do not have their checksum")
-        yield name, *found
+        yield found
 
 
 def _crc(vectors: np.ndarray, corners: np.ndarray) -> int:
@@ -224,7 +223,7 @@ class Index:
         self.name = f"photographs-{system.model_hash[:16]}"
         self._shared = "://" in uri and uri != MEMORY  # others may write: a lock needs a folder
         self._table, self._version, self._width, self._sets = None, -1, 1, None
-        self._rows, self._places, self._contents = [], {}, set()
+        self._rows, self._places, self._keys, self._contents = [], {}, {}, set()
         os.environ.setdefault("LANCEDB_LOG", "error")  # its k-means warns of small clusters on the terminal
         import lancedb  # here, as it warns of every process that is forked later
 
@@ -276,7 +275,7 @@ class Index:
             raise CorruptIndex(f"{told}. {advice}") from error
 
     def _scan(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
-        query = self._table.search().select(list(columns))
+        query = self._table.search().select(list(columns)).with_row_id(True)
         yield from (query.where(where) if where else query).to_batches(1024)
 
     def _refresh(self) -> None:
@@ -292,17 +291,19 @@ class Index:
             facts = self._table.schema.metadata
             if facts[b"model_hash"].decode() != self.system.model_hash:
                 raise ValueError(f"it was made by the model {facts[b'model_hash'].decode()}")
-            rows, self._width = [], int(facts[b"width"])
+            found, self._width = [], int(facts[b"width"])
             for batch in self._scan((*_Row._fields, "crc_row")):
                 *columns, crcs = (batch[name].to_pylist() for name in (*_Row._fields, "crc_row"))
                 new = [_Row(*values) for values in zip(*columns)]
                 if wrong := [row.id for row, crc in zip(new, crcs) if row.crc() != crc]:
                     raise ValueError(f"the row of {wrong[0]} does not have its checksum")
-                rows += new
-            if len({row.id for row in rows}) < len(rows):
-                raise ValueError("a photograph stands in it twice")
-            rows.sort(key=lambda row: row.id)
+                found += zip(new, batch["_rowid"].to_pylist())
+            found.sort(key=lambda each: each[0].id)
+            rows = [row for row, _ in found]
             self._places = {row.id: place for place, row in enumerate(rows)}
+            self._keys = {key: place for place, (_, key) in enumerate(found)}
+            if len(self._places) < len(rows):
+                raise ValueError("a photograph stands in it twice")
             self.vectors = sum(row.count for row in rows)
             self._contents = {row.content for row in rows}
             self._rows, self._sets, self._version = rows, None, version
@@ -327,7 +328,7 @@ class Index:
         """Return all vectors and corners, in the order of ``ids``; they are then in memory."""
         self._refresh()
         if self._sets is None:
-            self._sets = self._gather(self._scan(_VECTORS) if self._rows else iter(()))[1]
+            self._sets = self._gather(self._scan(_VECTORS) if self._rows else (), np.arange(len(self._rows)))
         return self._sets
 
     def update(
@@ -422,8 +423,9 @@ class Index:
         found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         if there := self._contents.intersection(contents):
             with self._reading():
-                for batch in self._scan(("content", *_VECTORS), _one_of("content", sorted(there))):
-                    found |= {name: each[1:] for name, each in zip(batch["content"].to_pylist(), _arrays(batch))}
+                for batch in self._scan(("id", "content", "crc_vectors", *_VECTORS), _one_of("content", sorted(there))):
+                    names, contents, crcs = (batch[name].to_pylist() for name in ("id", "content", "crc_vectors"))
+                    found |= zip(contents, _arrays(batch, names, crcs))
         return found
 
     def _commit(self, part: list[Encoded]) -> None:
@@ -496,8 +498,8 @@ class Index:
     def search(self, text: str, k: int = 10, min_score: float = -np.inf, where: str | None = None) -> list[Hit]:
         """Find the k photographs with the highest scores; equal scores in the order of ids.
 
-        Up to ``EXACT`` vectors the search is exact. Beyond, LanceDB's index finds at least a hundred candidates, and
-        these are scored exactly.
+        Up to ``EXACT`` vectors the search is exact. Beyond, LanceDB's index finds ``CANDIDATES`` times as many, which
+        are then scored exactly.
 
         Args:
             text: a word or a phrase.
@@ -531,9 +533,14 @@ class Index:
             return []
         allowed = self._allowed(where)
         if self.vectors > EXACT and self._sets is None:
-            few = allowed is not None and sum(self._rows[own].count for own in np.flatnonzero(allowed)) <= EXACT
-            batches = self._scan(_VECTORS, where) if few else self._candidates(queries, k, where)
-            places, sets = self._gather(batches)
+            places = np.flatnonzero(allowed) if where else np.zeros(0, np.int64)
+            if where and sum(self._rows[place].count for place in places) <= EXACT:
+                batches = self._scan(_VECTORS, where)
+            else:
+                with self._reading():
+                    batches = list(self._candidates(queries, k, where))
+                    places = np.unique([self._keys[key] for batch in batches for key in batch["_rowid"].to_pylist()])
+            sets = self._gather(batches, places)
         else:
             places, sets = np.arange(len(self._rows)), self.sets
         near, scores = sets.nearest(queries, k, weights, None if allowed is None else allowed[places])
@@ -565,21 +572,26 @@ class Index:
         """Find photographs near the vectors of a query, [Q, D], by LanceDB's index."""
         for query in np.pad(queries, ((0, 0), (0, _padded(self._width) - self._width))):
             search = self._table.search(query, vector_column_name="regions").distance_type("cosine")
-            search = search.nprobes(max(1, self.vectors // GROUP // 4)).limit(max(100, 10 * k))
+            search = search.nprobes(max(1, self.vectors // GROUP // 4)).limit(CANDIDATES * max(10, k))
             search = search.where(where, prefilter=True) if where else search
-            yield from search.select([*_VECTORS, "_distance"]).to_batches()
+            yield from search.select([*_VECTORS, "_distance"]).with_row_id(True).to_batches()
 
-    def _gather(self, batches: Iterator[pa.RecordBatch]) -> tuple[np.ndarray, VectorSets]:
-        """Put rows of the table together: their places [K], ascending, and their vectors."""
-        with self._reading():
-            found = {self._places[name]: arrays for batch in batches for name, *arrays in _arrays(batch)}
-        places = sorted(found)
+    def _gather(self, batches: Iterable[pa.RecordBatch], places: np.ndarray) -> VectorSets:
+        """Put the vectors of photographs, at ``places`` [K], ascending, together; a row may come twice."""
         starts = np.append(0, np.cumsum([self._rows[place].count for place in places], dtype=np.int64))
         vectors, corners = np.empty((starts[-1], self._width), np.float32), np.empty((starts[-1], 4, 2), np.float32)
-        for place, start, end in zip(places, starts, starts[1:]):
-            padded, corners[start:end] = found.pop(place)
-            vectors[start:end] = padded[:, : self._width]
-        return np.array(places, np.int64), VectorSets(vectors, starts, corners)
+        filled = np.zeros(len(places), bool)
+        with self._reading():
+            for batch in batches:
+                own = [self._keys[key] for key in batch["_rowid"].to_pylist()]
+                rows = [self._rows[place] for place in own]
+                each = _arrays(batch, [row.id for row in rows], [row.crc_vectors for row in rows])
+                for at, found in zip(np.searchsorted(places, own), each):
+                    vectors[starts[at] : starts[at + 1]] = found[0][:, : self._width]
+                    corners[starts[at] : starts[at + 1]], filled[at] = found[1], True
+            if not filled.all():
+                raise ValueError(f"it lacks the row of {self._rows[places[np.argmin(filled)]].id}")
+        return VectorSets(vectors, starts, corners)
 
 
 def check_query(text: str, backbone: Backbone | None = None) -> None:
