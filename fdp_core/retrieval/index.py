@@ -36,7 +36,7 @@ EXACT = 200_000  # vectors that are all read for a query, in some 20 ms; beyond,
 SLICE = 64  # photographs encoded between two commits: what a killed process loses
 FRAGMENTS = 64  # files of a table from which on they are made one
 GROUP = 4000  # vectors a group of IVF_RQ; a quarter of the groups is read
-BITS = 6  # a number in IVF_RQ; with four, a hundred candidates were needed where these need CANDIDATES
+BITS = 6  # a number in IVF_RQ: with four, recall@10 of thirty candidates was 0.97 where this has 0.998
 CANDIDATES = 3  # photographs that are scored exactly for each that is asked for, and for ten at least
 FILTERS = "id, folder, size (bytes) and taken (when the photograph was, where it says so)"
 
