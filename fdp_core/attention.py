@@ -26,7 +26,7 @@ def resize_positions(table: Tensor, grid: int | tuple[int, int], how: str = "2d"
     """
     side = round((table.shape[0] - 1) ** 0.5)
     if side * side + 1 != table.shape[0]:
-        raise ValueError(f"A position table has n*n + 1 rows; got {table.shape[0]}.")
+        raise ValueError(f"The position table has {table.shape[0]} rows; expected n*n + 1: a square grid and its mean.")
     check("position_resize", how, Resize)
     rows, columns = (grid, grid) if isinstance(grid, int) else grid
     if rows == columns == side:

@@ -171,7 +171,7 @@ class FDP(nn.Module):
         """
         override = [None] * len(texts) if override is None else list(override)
         if len(override) != len(texts):
-            raise ValueError(f"{len(texts)} texts but {len(override)} kinds.")
+            raise ValueError(f"{len(texts)} texts but {len(override)} kinds; expected a kind or None for each text.")
         fixed = [None if kind is None else kind_id(kind) for kind in override]
         new = sorted({text for text, kind in zip(texts, fixed, strict=True) if kind is None} - self._kinds.keys())
         if new:

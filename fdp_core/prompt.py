@@ -33,7 +33,10 @@ class PromptLearner(nn.Module):
         super().__init__()
         check("prompts", mode, Prompts)
         if min(n_function, n_content) < 0 or embed_width < 1:
-            raise ValueError("Context lengths must not be negative and the embedding width must be positive.")
+            raise ValueError(
+                f"The contexts have {n_function} and {n_content} vectors of {embed_width} numbers; expected 0 or more "
+                "vectors of 1 or more."
+            )
         generator = torch.Generator().manual_seed(seed)
         self.mode = mode
         self.context_function = nn.Parameter(INIT_STD * torch.randn(n_function, embed_width, generator=generator))

@@ -206,7 +206,7 @@ def unpack(
     except (*DAMAGE, OSError) as error:
         if not is_damage(error):
             raise
-        raise ArchiveError(f"{archive} is damaged ({error}); nothing was unpacked") from None
+        raise ArchiveError(f"{archive} is damaged ({error}); nothing was unpacked, get it again") from None
 
 
 def _write(plan: dict[str, tuple[str, Opener]], staging: Path, max_bytes: int) -> dict[str, str]:

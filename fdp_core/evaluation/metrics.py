@@ -129,7 +129,9 @@ def above_rate(scores: ArrayLike, first: ArrayLike, second: ArrayLike) -> np.nda
     """
     scores, first, second = _real(scores), np.asarray(first, bool), np.asarray(second, bool)
     if not scores.shape == first.shape == second.shape:
-        raise ValueError(f"{scores.shape}, {first.shape} and {second.shape} must be matrices of one shape.")
+        raise ValueError(
+            f"scores {scores.shape}, first {first.shape} and second {second.shape} must be matrices of one shape."
+        )
     pairs = zip(scores, first, second)
     return np.array([share_below(s[a], s[b]).mean() if a.any() and b.any() else np.nan for s, a, b in pairs], float)
 

@@ -80,7 +80,7 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         if not np.isfinite(value):
-            raise ValueError(f"{value} cannot stand in a record.")
+            raise ValueError(f"A record cannot hold the number {value}; leave it out, or give None.")
         return value
     return str(value)
 

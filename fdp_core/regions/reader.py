@@ -69,6 +69,9 @@ def load(backbone: Backbone, path: str | Path | None = None) -> Backbone:
                 raise ValueError(f"{name} of {list(change.shape)} is no weight of {backbone.name}")
             state[name] += change.to(state[name].device)
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no reader for {backbone.name}, or is damaged ({error}).") from error
+        raise ValueError(
+            f"{path} holds no reader for {backbone.name}, or is damaged ({error}). Reinstall the package, or make one "
+            "with `python -m fdp_core.mini.pretrain_reader`."
+        ) from error
     reader.weights_hash = sha256_file(path)
     return reader

@@ -123,7 +123,8 @@ class RegionSystem:
         if errors:
             warnings.warn(error_report(errors), CorruptPhotographs, stacklevel=2)
         if not parts:
-            raise ValueError(f"None of the {len(gallery.photos)} photographs of {gallery.name} could be read.")
+            told = f"None of the {len(gallery.photos)} photographs of {gallery.name} could be read"
+            raise ValueError(f"{told}; the warning before this names the fault of each.")
         self.speed = Speed(
             photographs=len(parts),
             seconds=time.perf_counter() - start,

@@ -404,5 +404,8 @@ def load(path: str | Path | None = None) -> WordFinder:
         finder = WordFinder(facts["width"], facts["hidden"])
         finder.load_state_dict(unpack(tensors))
     except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no word finder, or is damaged ({error}).") from error
+        raise ValueError(
+            f"{path} holds no word finder, or is damaged ({error}). Reinstall the package, or make one with "
+            "`python -m fdp_core.mini.pretrain_finder`."
+        ) from error
     return finder.eval().requires_grad_(False).to(memory_format=torch.channels_last)

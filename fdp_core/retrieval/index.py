@@ -10,6 +10,7 @@ import time
 import unicodedata
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -360,8 +361,9 @@ class Index:
             ValueError: none of the photographs can be read, two have one id, or the model does not fit.
         """
         gallery = load_folder(photographs) if isinstance(photographs, (str, Path)) else photographs
-        if len({photo.id for photo in gallery.photos}) < len(gallery):
-            raise ValueError(f"{gallery.name} has several photographs of one id; ids have to differ.")
+        twice = [name for name, count in Counter(photo.id for photo in gallery.photos).items() if count > 1]
+        if twice:
+            raise ValueError(f"{gallery.name} has several photographs of one id, {twice[0]!r}; give each its own.")
         with writing_to(self.uri), only_owner(None if "://" in self.uri else self.uri):
             self._refresh()
             known, moved, todo = {row.id: row for row in self._rows}, [], []
@@ -392,7 +394,8 @@ class Index:
             unreadable = sorted(faults)
             gone = sorted(known.keys() - ({photo.id for photo in gallery.photos} - set(unreadable)))
             if len(unreadable) == len(gallery):
-                raise ValueError(f"None of the {len(gallery)} photographs of {gallery.name} could be read.")
+                told = f"None of the {len(gallery)} photographs of {gallery.name} could be read"
+                raise ValueError(f"{told}; the warning before this names the fault of each.")
             for start in range(0, len(gone), 1000):
                 self._table.delete(_one_of("id", gone[start : start + 1000]))
             self._refresh()

@@ -297,7 +297,10 @@ def _loop(
                 terms = loss_terms(model, data, [drawn[n] for n in numbers], distractors, config, run.epoch)
                 values = {name: float(value.detach()) for name, value in terms.items()}
                 if not np.isfinite(values["total"]):
-                    raise FloatingPointError(f"Epoch {run.epoch}, step {run.step + 1}: a loss is not finite: {values}.")
+                    raise FloatingPointError(
+                        f"Epoch {run.epoch}, step {run.step + 1}: a loss is not finite: {values}. Train again with a "
+                        "smaller lr_new or lr_copied."
+                    )
                 run.optimiser.zero_grad()
                 terms["total"].backward()
                 if _processes()[1] > 1:

@@ -34,7 +34,7 @@ def read_log(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     path = Path(path)
     records = _whole(path.read_text(encoding="utf-8").splitlines())
     if not records:
-        raise ValueError(f"{path.name} holds no record; expected one JSON object a line.")
+        raise ValueError(f"{path} holds no record; expected one JSON object a line, as a training writes it.")
     return records
 
 

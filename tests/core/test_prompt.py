@@ -119,7 +119,7 @@ def test_layout_of_byte_pairs_is_the_released_prompt():
 def test_bad_arguments_are_errors(backbone):
     with pytest.raises(ValueError, match="one of two, one, none"):
         prompt.PromptLearner(32, mode="three")
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="2 and -1 vectors of 32 numbers; expected 0 or more"):
         prompt.PromptLearner(32, n_content=-1)
     with pytest.raises(ValueError, match="2 kinds"):
         prompt.PromptLearner(32)(backbone, ["a", "b"], torch.tensor([0]))

@@ -240,7 +240,7 @@ def test_two_of_one_content_are_two_photographs(tmp_path):
     assert len(model.seen) == 1 and index.ids == ("a.jpg", "b.jpg")
     assert [hit.id for hit in index.search("x")] == ["a.jpg", "b.jpg"]  # they tie
     twice = Gallery("g", "test", (Photo("a", tmp_path), Photo("a", tmp_path)), "", True)
-    with pytest.raises(ValueError, match="several photographs of one id"):
+    with pytest.raises(ValueError, match="several photographs of one id, 'a'; give each"):
         index.update(twice)
 
 

@@ -114,7 +114,7 @@ def read_iiit_queries(path: Path) -> dict[str, tuple[str, ...]]:
         text = text.lower()
         queries[text] = tuple(dict.fromkeys((*queries.get(text, ()), *files)))
     if not queries:
-        raise ParseError(path, None, "'data' holds no query")
+        raise ParseError(path, None, "expected queries in 'data'; found none")
     return queries
 
 

@@ -70,7 +70,7 @@ def parse_file(path: Path, images: Path) -> Parsed:
                 raise ParseError(path, lines[rectangle], problem) from None
         photos[identity] = Photo(identity, images / identity, tuple(words))
     if not photos:
-        raise ParseError(path, 1, "no <image> element")
+        raise ParseError(path, 1, "expected <image> elements, as in SVT's train.xml; found none")
     return Parsed(tuple(photos[key] for key in sorted(photos)))
 
 
