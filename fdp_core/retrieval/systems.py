@@ -19,6 +19,7 @@ from fdp_core.checkpoint import model_hash
 from fdp_core.config import Count, Size, check
 from fdp_core.datasets.types import Gallery
 from fdp_core.model import FDP
+from fdp_core.retrieval import compiled
 from fdp_core.retrieval.features import (
     CorruptPhotographs,
     FeatureStore,
@@ -188,10 +189,14 @@ def fdp(model: FDP, **options: Option) -> TrunkSystem:
     """Make a trained FDP a system, which also assigns queries to the function or the content cluster.
 
     Image size and fit come from its config. Its model hash covers the weights at this moment: call it again after
-    further training. ``options`` are those of :func:`zero_shot`.
+    further training. ``options`` are those of :func:`zero_shot`. On a CPU without a cache the trunk runs in OpenVINO
+    where that is installed, unless a ``precision`` is given; None is PyTorch.
 
     Source: FDP section 3.
     """
+
+    if options.get("cache_dir") is None and model.backbone.device.type == "cpu" and compiled.installed():
+        options.setdefault("precision", "openvino")
 
     def head(features: Tensor) -> Tensor:
         with _evaluating(model):

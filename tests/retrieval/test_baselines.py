@@ -12,7 +12,7 @@ from fdp_core.backbones import Backbone
 from fdp_core.config import Config
 from fdp_core.evaluation.report import evaluate
 from fdp_core.model import FDP
-from fdp_core.retrieval import features, ocr, systems
+from fdp_core.retrieval import compiled, features, ocr, systems
 from fdp_core.retrieval.features import CorruptPhotographs
 from fdp_core.weights import CharTokenizer, build_mini
 
@@ -102,6 +102,16 @@ def test_a_real_tiny_mini_runs_zero_shot_and_fdp(tmp_path, tiny, model):
         direct = model.encode_queries(list(asked.texts)) @ model.encode_features(store.batch(slice(None)))["image"].T
     np.testing.assert_allclose(report.scores, direct, atol=1e-5)
     assert report.settings["config"]["image_size"] == 64 and report.settings["weights_hash"] == "a" * 64
+
+
+def test_fdp_runs_in_openvino_where_it_can(model, monkeypatch, tmp_path):
+    """On a CPU without a cache; an explicit precision wins, and PyTorch is the fall-back."""
+    monkeypatch.setattr(compiled, "installed", lambda: True)
+    assert systems.fdp(model).precision == "openvino"
+    assert systems.fdp(model, precision=None).precision is None
+    assert systems.fdp(model, cache_dir=tmp_path).precision is None
+    monkeypatch.setattr(compiled, "installed", lambda: False)
+    assert systems.fdp(model).precision is None
 
 
 def test_the_model_hash_follows_the_weights(model):
