@@ -12,6 +12,9 @@ INSTALLED := $(VENV)/.installed
 NOTEBOOKS := notebooks
 # empty: everything; else, for example, PYTEST_ARGS="tests/test_metrics.py"
 PYTEST_ARGS ?= tests
+# One process a core, each with one thread: much of the time is spent outside PyTorch. A file stays in one process.
+WORKERS ?= -n logical --maxprocesses 4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WORKERS)
 
 .PHONY: help book test lint nbval lab notebooks ocr pins figures clean distclean
 .DELETE_ON_ERROR:
@@ -23,7 +26,7 @@ book: $(INSTALLED) ## set up, run every notebook, build the HTML book in _build/
 	$(BIN)/python book/build.py
 
 test: $(INSTALLED) lint ## set up or re-use the same environment, run all tests and re-execute the notebooks
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 	$(MAKE) --no-print-directory nbval
 
 lint: $(INSTALLED) ## check the style of all Python code and the layers of the library
@@ -32,7 +35,7 @@ lint: $(INSTALLED) ## check the style of all Python code and the layers of the l
 	$(BIN)/lint-imports --no-logo
 
 nbval: $(INSTALLED) ## re-execute the notebooks and compare with their stored outputs
-	$(BIN)/python -m pytest --nbval $(NOTEBOOKS)
+	$(PYTEST) --nbval $(NOTEBOOKS)
 
 lab: $(INSTALLED) ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyterlab --notebook-dir=. $(NOTEBOOKS)

@@ -45,7 +45,8 @@ def pytest_configure(config):
     paths = [str(OFFLINE), str(ROOT), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ.update(HF_HUB_OFFLINE="1", JUPYTER_PREFER_ENV_PATH="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
-    if getattr(config.option, "nbval", False) or getattr(config.option, "nbval_lax", False):
+    notebooks = getattr(config.option, "nbval", False) or getattr(config.option, "nbval_lax", False)
+    if notebooks and getattr(config.option, "dist", "no") == "no":  # else its workers do this, each for itself
         if not config.option.nbval_sanitize_with:
             config.option.nbval_sanitize_with = str(ROOT / "tests" / "nbval_sanitize.cfg")
         _forgive_rounding()

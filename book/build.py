@@ -4,6 +4,7 @@
     python book/build.py --force             # run every chapter again
     python book/build.py --in-place          # run the chapters with their defaults and store the outputs in notebooks/
     python book/build.py --profile svt       # chapters with notebooks/params/<chapter>.svt.yaml run with it
+    python book/build.py --jobs 1            # one chapter after the other; else one a core, four at most
 
 Warnings are errors. Executing belongs to papermill, never to Jupyter Book: its cache does not see that the
 library changed.
@@ -12,11 +13,12 @@ library changed.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
-import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -71,19 +73,34 @@ def stage_pages(root: Path, stage: Path) -> None:
             old.unlink()
 
 
-def run_chapters(root: Path, stage: Path, profile: str | None = None, force: bool = False) -> list[str]:
-    """Run every chapter into the stage, going on after a failure; return one message for each that failed."""
-    failures = []
-    for notebook in chapters(root):
-        begin = time.monotonic()
+def run_chapters(root: Path, stage: Path, profile: str | None = None, force: bool = False, jobs: int = 1) -> list[str]:
+    """Run every chapter into the stage, ``jobs`` at once, going on after a failure.
+
+    Returns:
+        One message for each chapter that failed, in reading order.
+    """
+    listed = chapters(root)
+    failures = {}
+    processes = multiprocessing.get_context("spawn")  # forking would copy PyTorch's threads
+    with ProcessPoolExecutor(jobs, mp_context=processes) as pool:
         try:
-            values = runner.profile_parameters(notebook, profile)
-            ran = runner.run(root, notebook, stage / "notebooks" / notebook.name, values, force)
-            print(f"{notebook.name}: {f'ran in {time.monotonic() - begin:.0f} s' if ran else 'unchanged'}", flush=True)
-        except runner.ChapterFailed as error:
-            failures.append(str(error))
-            print(f"{notebook.name}: FAILED\n  {error}", flush=True)
-    return failures
+            begun = {}
+            for notebook in listed:
+                target = stage / "notebooks" / notebook.name
+                values = (root, notebook, target, profile, force)
+                begun[pool.submit(runner.run_with_profile, *values)] = notebook
+            for future in as_completed(begun):
+                notebook = begun[future]
+                try:
+                    seconds = future.result()
+                    print(f"{notebook.name}: {f'ran in {seconds:.0f} s' if seconds else 'unchanged'}", flush=True)
+                except runner.ChapterFailed as error:
+                    failures[notebook] = str(error)
+                    print(f"{notebook.name}: FAILED\n  {error}", flush=True)
+        except BaseException:  # Ctrl-C too: no further chapter starts
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [failures[notebook] for notebook in listed if notebook in failures]
 
 
 def store_outputs(root: Path, stage: Path) -> None:
@@ -130,7 +147,10 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--force", action="store_true", help="run chapters even where nothing changed")
     parser.add_argument("--in-place", action="store_true", help="store the outputs in notebooks/; no HTML")
     parser.add_argument("--profile", help="run with notebooks/params/<chapter>.PROFILE.yaml where that exists")
+    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="chapters at once (%(default)s)")
     options = parser.parse_args(arguments)
+    if options.jobs < 1:
+        parser.error(f"--jobs {options.jobs}: one chapter at once, at least")
     stage = root / "_build" / "stage"
     if options.in_place and options.profile:
         parser.error("--in-place stores the outputs of the defaults: leave --profile away")
@@ -140,7 +160,9 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
             root / "book" / "results" if options.in_place else pages.gather_records(root, root / "_build" / "results")
         )
         os.environ["FDP_RESULTS"] = str(records)  # read by the chapters' kernels
-        failures = run_chapters(root, stage, options.profile, options.force or options.in_place)
+        if options.jobs > 1:
+            os.environ.setdefault("OMP_NUM_THREADS", "1")  # the cores are taken by the chapters beside
+        failures = run_chapters(root, stage, options.profile, options.force or options.in_place, options.jobs)
         if failures:
             print("\nNo book: these chapters failed.\n" + "\n".join(f"- {line}" for line in failures), file=sys.stderr)
             return 1

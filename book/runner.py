@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,17 @@ def run(root: Path, notebook: Path, target: Path, values: dict[str, Any] | None 
     atomic_write_text(target, nbformat.writes(executed))
     running.unlink()
     return True
+
+
+def run_with_profile(root: Path, notebook: Path, target: Path, profile: str | None, force: bool) -> float:
+    """Execute a notebook with a profile's parameters; return the seconds that it took, 0 where nothing has changed.
+
+    Raises:
+        ChapterFailed: see :func:`profile_parameters` and :func:`run`.
+    """
+    begin = time.monotonic()
+    ran = run(root, notebook, target, profile_parameters(notebook, profile), force)
+    return time.monotonic() - begin if ran else 0.0
 
 
 def _finish(executed: nbformat.NotebookNode, root: Path, notebook: Path, key: str) -> None:

@@ -115,6 +115,21 @@ def test_a_failing_chapter_keeps_the_last_good_copy(book, project):
     assert (project / "_build" / "stage" / "failed" / source.name).is_file()
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_others_run_where_chapters_fail(book, project, capsys, jobs):
+    names = ["01_one", "02_two", "03_three"]
+    for name, cell in zip(names, ("1 / 0", "print(seed)", "[][0]")):
+        write_notebook(project / "notebooks" / f"{name}.ipynb", "seed: int = 3  # seed", cell)
+    listed = ", ".join(f"{{file: notebooks/{name}}}" for name in names)
+    (project / "book" / "_toc.yml").write_text(f"format: jb-book\nroot: book/index\nchapters: [{listed}]\n")
+    stage = project / "_build" / "stage"
+    failures = book.build.run_chapters(project, stage, jobs=jobs)
+    assert [line.split(",")[0] for line in failures] == ["01_one.ipynb", "03_three.ipynb"]
+    assert "ZeroDivisionError" in failures[0] and "IndexError" in failures[1]
+    assert [path.stem for path in (stage / "notebooks").glob("[0-9]*.ipynb")] == ["02_two"]
+    assert "02_two.ipynb: ran in" in capsys.readouterr().out
+
+
 def test_outputs_that_name_this_machine_are_refused(book, project):
     cells = ("seed: int = 3  # seed", "import os\n\nprint(os.getcwd())")
     source = write_notebook(project / "notebooks" / "01_one.ipynb", *cells)

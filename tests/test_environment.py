@@ -16,7 +16,7 @@ OLDEST = "3.11.5"  # the oldest Python that the pins take; soupsieve decides
 # what the chapters, the library and the tests import by name
 DIRECT = """
 torch torchvision open_clip_torch opencv-python-headless scikit-learn scipy matplotlib seaborn pandas
-Levenshtein RapidFuzz nbval pytest pytest-timeout hypothesis jupyterlab papermill jupyter-book pooch
+Levenshtein RapidFuzz nbval pytest pytest-timeout pytest-xdist hypothesis jupyterlab papermill jupyter-book pooch
 ipywidgets websocket-client
 PyYAML jsonschema safetensors pillow lancedb pyarrow filelock openvino psutil tqdm shapely pyclipper ruff ImageHash
 """.split()

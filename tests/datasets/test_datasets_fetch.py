@@ -4,6 +4,7 @@ import errno
 import hashlib
 import http.server
 import io
+import itertools
 import json
 import shutil
 import struct
@@ -444,6 +445,7 @@ def hostile_tar(name="a.txt", kind=tarfile.REGTYPE, link=""):
         hostile_tar("d", tarfile.CHRTYPE), hostile_tar("f", tarfile.FIFOTYPE), b"no archive at all", svt_zip()[:-200],
         b"PK\x05\x06" + bytes(18),
     ],
+    ids=itertools.count(),  # by number: the bytes of an archive hold the time
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_hostile_archives_write_nothing(tmp_path, content):
