@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
+import sys
 import time
 import unicodedata
 import warnings
@@ -292,17 +293,22 @@ class Index:
             facts = self._table.schema.metadata
             if facts[b"model_hash"].decode() != self.system.model_hash:
                 raise ValueError(f"it was made by the model {facts[b'model_hash'].decode()}")
-            found, self._width = [], int(facts[b"width"])
+            # first the old rows go, so that there are never two sets of them; a failure is met again by the next call
+            self._rows, self._places, self._keys, self._contents, self._version = [], {}, {}, set(), -1
+            rows, keys, self._width = [], [], int(facts[b"width"])
             for batch in self._scan((*_Row._fields, "crc_row")):
                 *columns, crcs = (batch[name].to_pylist() for name in (*_Row._fields, "crc_row"))
+                for at in (_Row._fields.index("folder"), _Row._fields.index("model")):
+                    columns[at] = [sys.intern(each) for each in columns[at]]  # one string for all rows
                 new = [_Row(*values) for values in zip(*columns)]
                 if wrong := [row.id for row, crc in zip(new, crcs) if row.crc() != crc]:
                     raise ValueError(f"the row of {wrong[0]} does not have its checksum")
-                found += zip(new, batch["_rowid"].to_pylist())
-            found.sort(key=lambda each: each[0].id)
-            rows = [row for row, _ in found]
+                rows += new
+                keys += batch["_rowid"].to_pylist()
+            order = sorted(range(len(rows)), key=lambda at: rows[at].id)
+            rows = [rows[at] for at in order]
             self._places = {row.id: place for place, row in enumerate(rows)}
-            self._keys = {key: place for place, (_, key) in enumerate(found)}
+            self._keys = {keys[at]: place for place, at in enumerate(order)}
             if len(self._places) < len(rows):
                 raise ValueError("a photograph stands in it twice")
             self.vectors = sum(row.count for row in rows)
@@ -398,7 +404,6 @@ class Index:
                 raise ValueError(f"{told}; the warning before this names the fault of each.")
             for start in range(0, len(gone), 1000):
                 self._table.delete(_one_of("id", gone[start : start + 1000]))
-            self._refresh()
             self._optimize()
         self.unreadable = tuple(unreadable)
         return Update(encoded, len(gallery) - encoded - len(unreadable), len(gone), self.unreadable)
@@ -467,7 +472,7 @@ class Index:
             self._db.drop_table(name)
 
     def _optimize(self) -> None:
-        """Make few files of many, and let the index learn what is new, when there is enough of it."""
+        """Make few files of many, take them over, and let the index learn what is new, when there is enough of it."""
         if self._table is None:
             return
         names = [index.name for index in self._table.list_indices()]
@@ -477,6 +482,7 @@ class Index:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of readers of older versions: ours take the newest at each query
                 self._table.optimize(cleanup_older_than=datetime.timedelta(0), delete_unverified=True)
+        self._refresh()
         if self.vectors > EXACT and learnt is None:  # last: made earlier, it would be made anew for the new files
             from lancedb.index import IvfRq
 

@@ -455,6 +455,24 @@ def test_beyond_the_exact_search_the_index_finds_the_same(tmp_path, monkeypatch)
     assert index._sets is None and found >= 25  # directions without clusters are the worst case
 
 
+def test_few_open_files_are_enough_even_for_many_commits_and_groups(tmp_path):
+    pytest.importorskip("resource")
+    code = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from index_in_a_process import Fast
+from fdp_core.retrieval import index
+index.SLICE, index.EXACT, index.GROUP = 2, 100, 50
+opened = index.Index.open(sys.argv[2], Fast())
+assert opened.update(sys.argv[1], progress=False).encoded == 140
+assert opened._table.list_indices() and opened._table.stats()["fragment_stats"]["num_fragments"] == 1
+assert len(opened.search("hotel", 10)) == 10
+"""
+    program = [sys.executable, "-c", code, str(files(tmp_path / "g", 140)), str(tmp_path / "i")]
+    done = subprocess.run(program, cwd=PROGRAM.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 def test_memory_does_not_grow_with_the_photographs(tmp_path):
     seen = []
 
