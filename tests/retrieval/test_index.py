@@ -455,6 +455,19 @@ def test_beyond_the_exact_search_the_index_finds_the_same(tmp_path, monkeypatch)
     assert index._sets is None and found >= 25  # directions without clusters are the worst case
 
 
+def test_groups_of_other_bits_are_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "EXACT", 100)
+    monkeypatch.setattr(module, "GROUP", 50)
+    folder, own = tmp_path / "g", module.GROUPS
+    for name, bits, count in (("regions", 4, 120), (own, module.BITS, 121)):
+        monkeypatch.setattr(module, "GROUPS", name)
+        monkeypatch.setattr(module, "BITS", bits)
+        index = Index.open(tmp_path / "i", Fast())
+        index.update(files(folder, count), progress=False)
+        assert [each.name for each in index._table.list_indices()] == [name]
+    assert len(index.search("hotel", 10)) == 10
+
+
 def test_few_open_files_are_enough_even_for_many_commits_and_groups(tmp_path):
     pytest.importorskip("resource")
     code = """
