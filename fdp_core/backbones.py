@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -189,6 +190,29 @@ class Backbone(nn.Module):
 def wrap(clip: CLIP, mean: Sequence[float], std: Sequence[float], name: str = "mini") -> Backbone:
     """Make a backbone of a compact CLIP that is in memory; its hash is that of its weights."""
     return Backbone(clip, name, CharTokenizer(clip.context_length), state_hash(clip.state_dict()), mean, std)
+
+
+def extended(backbone: Backbone, alphabet: str, seed: int = 0) -> Backbone:
+    """Return a copy of a compact backbone that knows more letters; their embeddings are random until they are trained.
+
+    Args:
+        alphabet: the letters, see :class:`fdp_core.weights.CharTokenizer`. What has none of them is encoded as before.
+        seed: of the new embeddings, which spread as the old ones do.
+
+    Raises:
+        ValueError: the backbone does not spell its texts, or has an alphabet already.
+    """
+    if not isinstance(backbone.tokenizer, CharTokenizer) or backbone.tokenizer.alphabet:
+        raise ValueError(f"{backbone.name} cannot learn letters; expected mini or mini_clip as they ship.")
+    wider = copy.deepcopy(backbone)
+    wider.tokenizer = CharTokenizer(backbone.context_length, alphabet)
+    old = backbone.clip.token_embedding.weight
+    new = torch.randn(len(alphabet), old.shape[1], generator=torch.Generator().manual_seed(seed))
+    rows = torch.cat([old[:-1], new.to(old) * old[32:127].std(dim=0), old[-1:]])  # the end token stays the last
+    wider.clip.token_embedding = nn.Embedding.from_pretrained(rows)
+    wider.clip.vocab_size = len(rows)
+    wider.weights_hash = state_hash(wider.clip.state_dict())
+    return wider
 
 
 def find_device(name: str | torch.device) -> torch.device:

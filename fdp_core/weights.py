@@ -32,29 +32,50 @@ def _plain(text: str) -> str:
     return " ".join("".join(c for c in text if not unicodedata.combining(c)).split())
 
 
+def _composed(text: str) -> str:
+    """Return a text in lower case with its accents in their letters (NFC)."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
+
+
 class CharTokenizer:
     """Spells a text letter by letter, so that words never seen in training have a code of their own.
 
-    Ids: 0 padding, 1 start, 32..126 the printable ASCII characters, 127 end (the largest, so that CLIP's
-    argmax finds it).
+    Ids: 0 padding, 1 start, 32..126 the printable ASCII characters, then the letters of ``alphabet``, last the end (the
+    largest, so that CLIP's argmax finds it).
+
+    Args:
+        context_length: tokens of a text, start and end included, at least 3.
+        alphabet: letters beyond ASCII that get an id of their own, in lower case and composed (NFC), each once.
     """
 
-    pad, start, end, vocab_size = 0, 1, 127, 128
+    pad, start, end, vocab_size = 0, 1, 127, 128  # without an alphabet
 
-    def __init__(self, context_length: int) -> None:
+    def __init__(self, context_length: int, alphabet: str = "") -> None:
         if context_length < 3:
             raise ValueError(f"context_length is {context_length}; expected at least 3 (start, one letter, end).")
-        self.context_length = context_length
+        if len(set(alphabet)) < len(alphabet) or _composed(alphabet) != alphabet or any(ord(c) < 127 for c in alphabet):
+            raise ValueError(f"alphabet is {alphabet!r}; expected letters beyond ASCII, small, composed, each once.")
+        self.context_length, self.alphabet = context_length, alphabet
+        self.end, self.vocab_size = 127 + len(alphabet), 128 + len(alphabet)
+        self._ids = {chr(code): code for code in range(32, 127)} | {c: 127 + n for n, c in enumerate(alphabet)}
 
-    @staticmethod
-    def fold(text: str) -> str:
-        """Return ``text`` in lower case and plain ASCII: no accents, single spaces, '?' for the rest."""
-        return "".join(c if 32 <= ord(c) <= 126 else "?" for c in _plain(text))
+    def _spelt(self, text: str) -> str:
+        """Keep the letters of the alphabet, make the rest plain."""
+        return (
+            _plain(text)
+            if not self.alphabet
+            else " ".join(
+                "".join(c if c in self._ids else _plain(c) or " " * c.isspace() for c in _composed(text)).split()
+            )
+        )
 
-    @staticmethod
-    def unknown(text: str) -> str:
+    def fold(self, text: str) -> str:
+        """Return ``text`` in lower case: the alphabet's letters, else ASCII without accents, '?' for the rest."""
+        return "".join(c if c in self._ids else "?" for c in self._spelt(text))
+
+    def unknown(self, text: str) -> str:
         """Return the letters of a text that :meth:`fold` has no code for, each once, sorted."""
-        return "".join(sorted({c for c in _plain(text) if not 32 <= ord(c) <= 126}))
+        return "".join(sorted({c for c in self._spelt(text) if c not in self._ids}))
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:
         """Encode one text or N: int64 [N, context_length]; what does not fit is cut, the end token stays."""
@@ -62,10 +83,8 @@ class CharTokenizer:
         length = context_length or self.context_length
         ids = np.zeros((len(texts), length), dtype=np.int64)
         for row, text in zip(ids, texts, strict=True):
-            codes = self.fold(text).encode("ascii")[: length - 2]
-            row[0] = self.start
-            row[1 : 1 + len(codes)] = np.frombuffer(codes, dtype=np.uint8)
-            row[1 + len(codes)] = self.end
+            codes = [self._ids[c] for c in self.fold(text)[: length - 2]]
+            row[: len(codes) + 2] = [self.start, *codes, self.end]
         return torch.from_numpy(ids)
 
 

@@ -65,13 +65,13 @@ def test_characters_are_their_codes():
     ],
 )
 def test_folding(text, folded):
-    assert weights.CharTokenizer.fold(text) == folded
-    assert bool(weights.CharTokenizer.unknown(text)) == ("?" in folded)
+    assert weights.CharTokenizer(8).fold(text) == folded
+    assert bool(weights.CharTokenizer(8).unknown(text)) == ("?" in folded)
 
 
 def test_letters_that_cannot_be_spelt_are_named():
-    assert weights.CharTokenizer.unknown("Caf\u00e9 ?!") == ""
-    assert weights.CharTokenizer.unknown("\u5496\u5561 shop \u5496") == "\u5496\u5561"
+    assert weights.CharTokenizer(8).unknown("Caf\u00e9 ?!") == ""
+    assert weights.CharTokenizer(8).unknown("\u5496\u5561 shop \u5496") == "\u5496\u5561"
 
 
 @given(st.text(max_size=40), st.integers(3, 30))
@@ -300,3 +300,22 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(monkeypatch):
     for name in ("gpu", "cuda:2", "mps"):
         with pytest.raises(ValueError, match=f"no device '{name}'. Write one of: cpu, cuda, cuda:0, cuda:1[.]"):
             backbones.find_device(name)
+
+
+def test_an_alphabet_gives_letters_ids_of_their_own():
+    tokens = weights.CharTokenizer(8, "éγ")
+    assert tokens(["Éγα"]).tolist() == [[1, 127, 128, ord("?"), 129, 0, 0, 0]]
+    assert tokens.fold("É è  γ") == "é e γ" and tokens.unknown("γδ a") == "δ"
+    for wrong in ("éé", "É", "a", "e\u0301"):
+        with pytest.raises(ValueError, match="each once"):
+            weights.CharTokenizer(8, wrong)
+
+
+def test_a_wider_alphabet_leaves_known_texts_as_they_were():
+    plain = backbones.load("mini")
+    wider = backbones.extended(plain, "γδ")
+    assert torch.equal(wider.encode_text(["open", "café"]), plain.encode_text(["open", "café"]))
+    assert not torch.allclose(wider.encode_text(["γ"]), wider.encode_text(["δ"]))
+    assert wider.weights_hash != plain.weights_hash and plain.tokenizer.alphabet == ""
+    with pytest.raises(ValueError, match="cannot learn letters"):
+        backbones.extended(wider, "ε")
