@@ -53,7 +53,7 @@ class CharTokenizer:
     def __init__(self, context_length: int, alphabet: str = "") -> None:
         if context_length < 3:
             raise ValueError(f"context_length is {context_length}; expected at least 3 (start, one letter, end).")
-        if len(set(alphabet)) < len(alphabet) or _composed(alphabet) != alphabet or any(ord(c) < 127 for c in alphabet):
+        if len(set(alphabet)) < len(alphabet) or any(ord(c) < 127 or _composed(c) != c for c in alphabet):
             raise ValueError(f"alphabet is {alphabet!r}; expected letters beyond ASCII, small, composed, each once.")
         self.context_length, self.alphabet = context_length, alphabet
         self.end, self.vocab_size = 127 + len(alphabet), 128 + len(alphabet)
