@@ -68,7 +68,7 @@ def unreported() -> Iterator[None]:
 
 
 class CompiledTrunk:
-    """The frozen trunk of a backbone, compiled for this CPU: in bfloat16 where the processor has it, else in float32.
+    """The frozen trunk of a backbone, compiled for this CPU, in float32: the same vectors on every processor, up to rounding.
 
     Raises:
         OpenVinoMissing: openvino is not installed.
@@ -79,7 +79,7 @@ class CompiledTrunk:
         import openvino
 
         model = convert(on_cpu(_Trunk(backbone)), [-1, -1, -1, 3], [1, 64, 64, 3])
-        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         self._request = compiled.create_infer_request()
 
     def __call__(self, images: np.ndarray) -> Tensor:

@@ -50,8 +50,7 @@ def test_the_compiled_trunk_gives_nearly_the_same_features(tmp_path):
     pytest.importorskip("openvino")
     shown, backbone = gallery(tmp_path / "g", 3), tiny.backbone()
     plain, fast = (run(backbone, shown, precision=way).array.astype(np.float32) for way in (None, "openvino"))
-    away = np.linalg.norm(fast - plain) / np.linalg.norm(plain)
-    assert away < 0.05, "float32, or bfloat16 where the processor has it"
+    assert np.linalg.norm(fast - plain) < 0.01 * np.linalg.norm(plain), "float32 on every processor"
     assert compiled_trunk(backbone) is compiled_trunk(backbone)
 
 
