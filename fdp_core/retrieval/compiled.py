@@ -68,7 +68,7 @@ def unreported() -> Iterator[None]:
 
 
 class CompiledTrunk:
-    """The frozen trunk of a backbone, compiled for this CPU, in float32: the same vectors on every processor, up to rounding.
+    """The frozen trunk of a backbone, compiled for this CPU, in float32: the same vectors on every processor.
 
     Raises:
         OpenVinoMissing: openvino is not installed.
