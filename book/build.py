@@ -87,8 +87,7 @@ def run_chapters(root: Path, stage: Path, profile: str | None = None, force: boo
             begun = {}
             for notebook in listed:
                 target = stage / "notebooks" / notebook.name
-                values = (root, notebook, target, profile, force)
-                begun[pool.submit(runner.run_with_profile, *values)] = notebook
+                begun[pool.submit(runner.run_with_profile, root, notebook, target, profile, force)] = notebook
             for future in as_completed(begun):
                 notebook = begun[future]
                 try:

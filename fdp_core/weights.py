@@ -61,13 +61,10 @@ class CharTokenizer:
 
     def _spelt(self, text: str) -> str:
         """Keep the letters of the alphabet, make the rest plain."""
-        return (
-            _plain(text)
-            if not self.alphabet
-            else " ".join(
-                "".join(c if c in self._ids else _plain(c) or " " * c.isspace() for c in _composed(text)).split()
-            )
-        )
+        if not self.alphabet:
+            return _plain(text)
+        kept = (c if c in self._ids else _plain(c) or " " * c.isspace() for c in _composed(text))
+        return " ".join("".join(kept).split())
 
     def fold(self, text: str) -> str:
         """Return ``text`` in lower case: the alphabet's letters, else ASCII without accents, '?' for the rest."""

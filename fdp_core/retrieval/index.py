@@ -296,7 +296,7 @@ class Index:
                 raise ValueError(f"it was made by the model {facts[b'model_hash'].decode()}")
             # first the old rows go; a failure is met again by the next call
             self._rows, self._places, self._keys, self._contents, self._version = [], {}, {}, set(), -1
-            rows, keys, self._width = [], [], int(facts[b"width"])
+            found, self._width = [], int(facts[b"width"])
             for batch in self._scan((*_Row._fields, "crc_row")):
                 *columns, crcs = (batch[name].to_pylist() for name in (*_Row._fields, "crc_row"))
                 for at in (_Row._fields.index("folder"), _Row._fields.index("model")):
@@ -304,12 +304,11 @@ class Index:
                 new = [_Row(*values) for values in zip(*columns)]
                 if wrong := [row.id for row, crc in zip(new, crcs) if row.crc() != crc]:
                     raise ValueError(f"the row of {wrong[0]} does not have its checksum")
-                rows += new
-                keys += batch["_rowid"].to_pylist()
-            order = sorted(range(len(rows)), key=lambda at: rows[at].id)
-            rows = [rows[at] for at in order]
+                found += zip(new, batch["_rowid"].to_pylist())
+            found.sort(key=lambda pair: pair[0].id)
+            rows = [row for row, _ in found]
             self._places = {row.id: place for place, row in enumerate(rows)}
-            self._keys = {keys[at]: place for place, at in enumerate(order)}
+            self._keys = {key: place for place, (_, key) in enumerate(found)}
             if len(self._places) < len(rows):
                 raise ValueError("a photograph stands in it twice")
             self.vectors = sum(row.count for row in rows)
