@@ -281,10 +281,15 @@ class Index:
         query = self._table.search().select(list(columns)).with_row_id(True)
         yield from (query.where(where) if where else query).to_batches(1024)
 
+    def _unborn(self) -> bool:
+        """Return whether a process was killed after it made the table's folder and before its first version."""
+        folder = Path(self.uri, f"{self.name}.lance")
+        return folder.is_dir() and not any(any(folder.glob(each)) for each in ("data/*", "_versions/*.manifest"))
+
     def _refresh(self) -> None:
         """Take over what is new in the table, by whomever it was written."""
         with self._reading():
-            if self._table is None and self.name in self._db.list_tables().tables:
+            if self._table is None and self.name in self._db.list_tables().tables and not self._unborn():
                 self._table = self._db.open_table(self.name)
             if self._table is None:
                 return

@@ -407,6 +407,21 @@ def test_damage_is_one_error_that_names_the_table_and_loses_nothing(tmp_path):
         Index.open(tmp_path / "file", Fast())
 
 
+def test_a_table_whose_making_was_killed_is_made_again(tmp_path):
+    folder = files(tmp_path / "g", 3)
+    right = contents(built(Fast(), folder))
+    for number, left in enumerate(("", "_transactions/0-1.txn", "_versions/18446744073709551614.manifest#1")):
+        uri = tmp_path / f"{number}"
+        path = uri / "photographs-fastfastfastfast.lance" / left
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"half") if left else path.mkdir(exist_ok=True)
+        assert len(Index.open(uri, Fast())) == 0
+        assert contents(built(Fast(), folder, uri)) == right
+    shutil.rmtree(path.parent)  # photographs without their versions are damage
+    with pytest.raises(CorruptIndex, match="was not found"):
+        Index.open(uri, Fast())
+
+
 def test_a_full_disk_is_said_plainly(tmp_path, monkeypatch):
     index = Index.open(tmp_path / "i", Fast())
 
