@@ -22,9 +22,10 @@ from fdp_core.datasets.readers import LookUp, decoded
 from fdp_core.datasets.types import DatasetMissing, Gallery, Parsed, ParseError, Photo, Queries, inside
 
 TABLE = "words.csv"  # which words stand on which photograph, as people write it in a spreadsheet
-_MARKS = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}  # full width
-_MARKS |= str.maketrans("‘’‚‛ʼ´`｀′‹›“”„‟″«»", "'" * 11 + '"' * 7)
-_MARKS |= dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))  # of no width
+_MARKS = {code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFFEF)}  # full and half width
+_MARKS |= str.maketrans("‘’‚‛ʼʻ´`｀′‹›“”„‟″«»\u2010\u2011", "'" * 12 + '"' * 7 + "--")
+_MARKS |= dict.fromkeys([0xAD, 0x61C, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070)])
+_MARKS |= dict.fromkeys([*range(0xFE00, 0xFE10), 0xFEFF])  # these, too, have no width
 _KEPT = "#%‰&@*-/\\_"  # punctuation that says something at the border of a word, as in 50% or #1
 SEPARATORS = (",", ";", "\t")  # Excel writes ; where the comma is for decimals
 
@@ -95,7 +96,7 @@ def fold_words(text: str) -> str:
 
 def _around(sign: str) -> bool:
     """Tell whether a sign around a word is no part of it, in any script."""
-    return sign in "<>" or (unicodedata.category(sign)[0] == "P" and sign not in _KEPT)
+    return sign in "<>=^~|™®©℠" or (unicodedata.category(sign)[0] == "P" and sign not in _KEPT)
 
 
 def _text(path: Path) -> str:

@@ -7,8 +7,11 @@ import contextlib
 import datetime
 import fnmatch
 import io
+import itertools
 import math
 import os
+import re
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,7 +40,9 @@ PICTURES = ".heic .heif .hif .jxl .jp2 .j2k .jpx .psd .xcf .svg .tga .exr".split
 PICTURES += ".dng .crw .cr2 .cr3 .nef .nrw .arw .srw .pef .raf .orf .rw2 .x3f .3fr".split()
 # names that are left out: hidden ones, recycle bins, and the small copies that other programs keep
 EXCLUDE = (".*", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX", "Trash")
-EXCLUDE += ("thumbs", "thumbnails", "#snapshot", "@Recycle", "@Recently-Snapshot", "RECYCLER", "*.lrdata")
+EXCLUDE += ("thumbs", "thumbnails", "#snapshot", "~snapshot", "@Recycle", "@Recently-Snapshot", "@__thumb", "*.lrdata")
+EXCLUDE += ("RECYCLE[DR]", "Recycle Bin", "Network Trash Folder", "LOST.DIR", "@tmp", "derivatives", "~$*")
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}  # a terminal obeys them
 
 
 class LeftOut(UserWarning):
@@ -72,12 +77,14 @@ def image_files(
             warnings.warn(f"{printable(str(error.filename))} left out: {error.strerror}.", LeftOut, stacklevel=5)
 
     found, seen, left = [], set(), collections.Counter()
-    for base, folders, names in os.walk(folder, onerror=shut, followlinks=follow_links):
+    tops = [folder]  # linked folders come last, so that a photograph's own folder names it
+    for base, folders, names in itertools.chain.from_iterable(os.walk(top, onerror=shut) for top in tops):
         real = os.path.realpath(base)
         folders[:] = sorted(filter(wanted, folders)) if recursive and real not in seen else []
         if real in seen:
             continue
         seen.add(real)
+        tops += [Path(base, name) for name in folders if follow_links and os.path.islink(os.path.join(base, name))]
         for name in filter(wanted, names):
             path, suffix = Path(base, name), os.path.splitext(name)[1].lower()
             if suffix in SUFFIXES and (os.path.isfile(path) or not os.path.exists(path)):  # a pipe may never end
@@ -91,8 +98,12 @@ def image_files(
 
 
 def printable(name: str) -> str:
-    """Return a file name with its bytes that are not UTF-8 written out, for example ``caf\\xe9.jpg``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """Return a file name with control characters and bytes that are not UTF-8 written out, such as ``caf\\xe9.jpg``.
+
+    In a name that itself holds ``\\x`` each backslash is doubled, so that two names never look the same.
+    """
+    name = name.replace("\\", "\\\\") if "\\x" in name else name
+    return name.translate(_CONTROLS).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class CorruptImage(ValueError):
@@ -113,7 +124,10 @@ def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[Image.Image]:
     """Open a file, or its bytes, by one of the readers that are meant."""
     if not isinstance(source, bytes) and os.path.exists(source) and not os.path.isfile(source):
         raise OSError("it is no regular file")
+    if source == b"" or (not isinstance(source, bytes) and os.stat(source).st_size == 0):
+        raise OSError("it is empty")  # files of the kernel say so, and some of them never end
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        image.filename = ""  # PIL would map a TIFF that lies on its side with its width for its height
         yield image
 
 
@@ -135,10 +149,15 @@ def open_image(source: str | os.PathLike[str] | bytes) -> Image.Image:
                 raise Image.DecompressionBombError
             if image.width * image.height > LARGEST:
                 image.draft(None, tuple(max(1, side // _times(image)) for side in image.size))
+            wide = re.search("RGB[AX]?;16", str(image.tile[:1]))
             image.load()
+            if wide:
+                _fill(image, source)
             upright = _upright(image if _times(image) == 1 else image.reduce(_times(image)))
             if upright.mode == "F" or upright.mode.startswith("I"):  # PIL would clip instead of scale
-                upright = Image.fromarray(_to_bytes(np.asarray(upright, np.float64)))
+                values = np.asarray(upright)
+                unsigned = upright.mode == "I" and getattr(image, "tag_v2", {}).get(339) == (1,)
+                upright = Image.fromarray(_to_bytes(values.view(np.uint32) if unsigned else values))
             if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
                 coloured = upright.convert("RGBA")
                 upright = Image.alpha_composite(Image.new("RGBA", coloured.size, _ground(coloured)), coloured)
@@ -176,16 +195,34 @@ def date_taken(source: str | os.PathLike[str] | bytes) -> datetime.datetime | No
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:
-    """Scale numbers [h, w] to uint8 by the smallest usual range that holds them, else by their own.
+    """Scale numbers of any shape to uint8 by the smallest usual range that holds them, else by their own.
 
     Fractions may rise a little above 1, as they do where a picture was made larger or sharper.
     """
-    values = np.nan_to_num(values, posinf=0, neginf=0)
+    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
     low, high = values.min(), values.max()
     if low >= 0:
         tops = (2.0**bits - 1 for bits in (1, 8, 10, 12, 14, 16))
-        low, high = 0.0, next((top for top in tops if high <= max(1.9, top)), high)
+        low, high = 0.0, next((top for top in tops if top / 64 < high <= max(1.9, top)), high)  # below: all black
     return np.round(np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
+
+
+def _fill(image: Image.Image, source: str | os.PathLike[str] | bytes) -> None:
+    """Scale colours of 16 bits that fill half of them at most, as a camera's 12 bits do: PIL keeps the upper byte."""
+    high = np.asarray(image)
+    if high[..., :3].max() > 127:
+        return
+    order = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
+    with _opened(source) as other:  # which reads the lower bytes
+
+        def swapped(rawmode: str) -> str:
+            return rawmode[:-4] + order.get(rawmode[-4:], rawmode[-4:])
+
+        for at, tile in enumerate(other.tile):
+            args = swapped(tile.args) if isinstance(tile.args, str) else (swapped(tile.args[0]), *tile.args[1:])
+            other.tile[at] = tile._replace(args=args)
+        colours = np.asarray(other)[..., :3] + 256.0 * high[..., :3]
+    image.paste(Image.fromarray(np.dstack([_to_bytes(colours), high[..., 3:]])))
 
 
 def _ground(image: Image.Image) -> str:

@@ -29,7 +29,8 @@ def _read(row: dict[str, Any], known: Any) -> dict[str, Any]:
 
     photo, data = pickle.loads(row["photo"]), None
     with contextlib.suppress(OSError):  # look_at says why
-        data = photo.path.read_bytes() if photo.data is None and photo.path.is_file() else photo.data
+        whole = photo.path.is_file() and photo.path.stat().st_size  # others may never end
+        data = photo.path.read_bytes() if photo.data is None and whole else photo.data
     seen = index.look_at(photo, data)
     skip = seen.fault or not ray.get(known).isdisjoint((seen.content, (seen.id, seen.content)))
     return {"seen": pickle.dumps(seen), "data": None if skip else data}

@@ -181,6 +181,8 @@ def look_at(photo: Photo, data: bytes | None = None) -> Encoded:
         (size, mtime), content = _stamp(photo), sha256_of(source)
     except OSError as error:
         return seen._replace(fault=error.strerror or type(error).__name__)
+    if not size:
+        return seen._replace(fault="it is empty")
     # a file may change again within the clock's step: one that is new is hashed the next time, too
     mtime = mtime if mtime < young else -1
     return seen._replace(content=content, size=size, mtime=mtime, taken=images.date_taken(source))

@@ -108,6 +108,23 @@ def test_signs_that_mean_something_stay(word):
     assert fold_words(word) == word
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("exit®", "exit"),
+        ("~exit~", "exit"),
+        ("\u200eexit\u2069", "exit"),
+        ("❤\ufe0f", "❤"),
+        ("Oʻahu", "o'ahu"),
+        ("co\u2011op", "co-op"),
+        ("ﾎﾞｽ", "ボス"),
+        ("１００％", "100%"),
+    ],
+)
+def test_what_looks_alike_is_one_query(one, other):
+    assert fold_words(one) == fold_words(other) == other
+
+
 AROUND = st.text(st.sampled_from(".,;:!?…()[]“”’'\"«»‹›—–「」『』【】؟।"), max_size=3)
 
 

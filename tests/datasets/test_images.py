@@ -1,15 +1,17 @@
 """What people's folders really hold: each kind of file is read rightly, or left out in plain words."""
 
 import os
+import struct
 import sys
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fdp_core.datasets import images, load_folder
-from fdp_core.files import sha256_file
+from fdp_core.files import sha256_file, sha256_of
 
 
 def picture(path, **options):
@@ -35,6 +37,23 @@ def test_a_name_that_is_not_utf_8_stands_beside_good_ones(tmp_path):
         with pytest.raises(images.CorruptImage) as caught:
             images.open_image(photo.path)
         str(caught.value).encode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names of any bytes")
+def test_names_that_would_look_the_same_are_told_apart_and_none_commands_a_terminal(tmp_path):
+    for name in (
+        b"a\xe9.png",
+        b"a\\xe9.png",
+        b"a\\\\xe9.png",
+        b"b\n.png",
+        b"b\\x0a.png",
+        b"c\x1b[31m.png",
+        b"d\\e.png",
+    ):
+        os.rename(picture(tmp_path / "new.png"), os.fsencode(tmp_path) + b"/" + name)
+    found = [photo.id for photo in load_folder(tmp_path).photos]
+    assert len(set(found)) == 7 and "\n" not in "".join(found) and "\x1b" not in "".join(found)
+    assert {r"a\xe9.png", r"a\\xe9.png", r"b\x0a.png", r"c\x1b[31m.png", r"d\e.png"} <= set(found)
 
 
 @pytest.mark.parametrize("name", ["a.AVIF", "a.jfif", "a.jpe", "a.mpo", "a.tiff", "a.gif", "a.bmp", "a.webp"])
@@ -89,6 +108,43 @@ def test_odd_numbers_are_shown_by_their_own_range(tmp_path):
     assert np.asarray(images.open_image(tmp_path / "a.tif"))[..., 0].tolist() == [[0, 76], [76, 255]]
 
 
+@pytest.mark.parametrize("top", [255, 4095, 30000, 65535])
+def test_colours_of_sixteen_bits_are_scaled_by_their_range(tmp_path, top):
+    values = (np.linspace(0, 1, 64)[:, None] * np.array([top, top / 2, top / 4])).astype(np.uint16).reshape(8, 8, 3)
+    rows = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in values))
+    parts = (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)), (b"IDAT", rows), (b"IEND", b"")
+    chunks = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in parts)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    opened = np.asarray(images.open_image(tmp_path / "a.png"))
+    largest = 255 * top / next(each for each in (255, 4095, 65535) if each >= top)
+    np.testing.assert_allclose(opened, values / top * largest, atol=1.5)
+
+
+def test_numbers_of_32_bits_have_a_sign_only_where_the_file_says_so(tmp_path):
+    Image.fromarray(np.uint32([[0, 2**31], [2**31, 2**32 - 1]]).view(np.int32)).save(tmp_path / "a.tif")
+    signed = [struct.pack("<HHII", 339, 3, 1, kind) for kind in (2, 1)]
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes().replace(*signed))
+    assert np.asarray(images.open_image(tmp_path / "a.tif"))[..., 0].tolist() == [[0, 128], [128, 255]]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16", "RGB", "RGBA", "CMYK"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_tiff_is_turned_upright_whatever_its_mode_and_wherever_it_lies(tmp_path, mode, orientation):
+    values = np.zeros((20, 40), np.uint8)
+    values[:8, :30] = 200
+    shown = Image.fromarray(values.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(values).convert(mode)
+    shown.save(tmp_path / "a.tif", tiffinfo={274: orientation})
+    upright = np.rot90(values, {1: 0, 3: 2, 6: -1, 8: 1}[orientation])
+    for source in (tmp_path / "a.tif", (tmp_path / "a.tif").read_bytes()):
+        np.testing.assert_allclose(np.asarray(images.open_image(source))[..., 0], upright, atol=1)
+
+
+@pytest.mark.parametrize("top", [1e-4, 0.01])
+def test_small_fractions_are_no_black_picture(tmp_path, top):
+    Image.fromarray(np.float32([[0, top / 2], [top / 2, top]])).save(tmp_path / "a.tif")
+    assert np.asarray(images.open_image(tmp_path / "a.tif"))[..., 0].tolist() == [[0, 128], [128, 255]]
+
+
 def test_fractions_that_rise_above_one_are_no_black_picture(tmp_path):
     values = np.float32([[0, 0.25], [0.5, 1.04]])  # as a sharper or larger copy has them
     Image.fromarray(values).save(tmp_path / "a.tif")
@@ -118,13 +174,16 @@ def test_recycle_bins_and_small_copies_are_left_out(tmp_path):
         ".trash/a.jpg",
         "album/.hidden.jpg",
         "@Recycle/a.jpg",
+        "RECYCLED/a.jpg",
+        "Photos.photoslibrary/resources/derivatives/a.jpg",
+        "LOST.DIR/a.jpg",
     ):
         picture(tmp_path / name)
     for name in ("album/a.jpg", "Eadir/a.jpg"):
         picture(tmp_path / name)
     assert ids(tmp_path) == ["Eadir/a.jpg", "album/a.jpg"]
-    assert ids(tmp_path, exclude=["alb*", ".*", "[#@_]*"]) == ["Eadir/a.jpg"]
-    assert len(ids(tmp_path, exclude=[])) == 8
+    assert ids(tmp_path, exclude=["alb*", ".*", "[#@_]*", "recycled", "Photos*", "lost*"]) == ["Eadir/a.jpg"]
+    assert len(ids(tmp_path, exclude=[])) == 11
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
@@ -136,6 +195,10 @@ def test_linked_albums_are_followed_on_request_and_loops_do_no_harm(tmp_path):
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path)
     assert ids(tmp_path / "library") == ["a.jpg"]
     assert ids(tmp_path / "library", follow_links=True) == ["a.jpg", "linked/b.jpg"]
+    (tmp_path / "library" / "album").mkdir()
+    (tmp_path / "library" / "album" / "link").symlink_to("../own")
+    picture(tmp_path / "library" / "own" / "c.jpg")
+    assert ids(tmp_path / "library", follow_links=True) == ["a.jpg", "linked/b.jpg", "own/c.jpg"]
 
 
 def test_postscript_is_not_handed_to_another_program(tmp_path):
@@ -155,6 +218,15 @@ def test_what_is_no_regular_file_is_never_read(tmp_path):
             images.open_image(tmp_path / name)
         with pytest.raises(OSError, match="no regular file"):
             sha256_file(tmp_path / name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files of the kernel")
+def test_a_file_that_says_it_is_empty_is_not_read(tmp_path):
+    (tmp_path / "kernel.jpg").symlink_to("/proc/self/status")  # others there, such as /proc/kmsg, never end
+    assert sha256_file(tmp_path / "kernel.jpg") == sha256_of(b"")
+    for source in (tmp_path / "kernel.jpg", b""):
+        with pytest.raises(images.CorruptImage, match="it is empty"):
+            images.open_image(source)
 
 
 def test_too_large_is_said_in_plain_words(tmp_path, monkeypatch):
