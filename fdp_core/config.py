@@ -52,7 +52,7 @@ def parse(source: Any, kind: Any) -> Any:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'X'?`` for a misspelt name, or nothing where no known one is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+    near = difflib.get_close_matches(str(name), list(known), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

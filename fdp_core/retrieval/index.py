@@ -15,14 +15,16 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from urllib.request import url2pathname
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 from tqdm import tqdm
 
 from fdp_core.backbones import Backbone
+from fdp_core.config import Count, check
 from fdp_core.datasets import images
 from fdp_core.datasets.folder import load_folder
 from fdp_core.datasets.types import Gallery, Photo
@@ -119,6 +121,7 @@ class Encoded(NamedTuple):
 
 
 _VECTORS = ("regions", "corners")
+_Score = Annotated[float, Field(ge=-np.inf, description="a number")]
 
 
 def _schema(model_hash: str, width: int) -> pa.Schema:
@@ -137,7 +140,8 @@ def _padded(width: int) -> int:
 def _pad(vectors: np.ndarray) -> np.ndarray:
     """Bring vectors [R, D] to one length by a number at which queries have 0: LanceDB's index compares directions."""
     out = np.zeros((len(vectors), _padded(vectors.shape[1])), np.float16)
-    out[:, : vectors.shape[1]] = vectors
+    with np.errstate(over="ignore"):  # encode tells of it
+        out[:, : vectors.shape[1]] = vectors
     out[:, vectors.shape[1]] = np.sqrt(np.maximum(0, 2 - (vectors.astype(np.float32) ** 2).sum(axis=1)))
     return out
 
@@ -203,9 +207,12 @@ def encode(system: Embedder, gallery: Gallery, seen: Sequence[Encoded]) -> list[
     quads = np.full((len(sets.vectors), 4, 2), np.nan, np.float32) if sets.corners is None else sets.corners
     padded, width, out = _pad(sets.vectors), sets.vectors.shape[1], []
     for photo, each, start, end in zip(gallery.photos, seen, sets.starts, sets.starts[1:]):
-        made = each._replace(width=width, vectors=padded[start:end], corners=quads[start:end])
-        lacking = each._replace(fault="" if end > start else images.fault(photo.source) or "the model gave no vector")
-        out.append(made if end > start else lacking)
+        if end == start:
+            out.append(each._replace(fault=images.fault(photo.source) or "the model gave no vector"))
+        elif not np.isfinite(padded[start:end]).all():
+            out.append(each._replace(fault="the model gave a vector that is infinite in half precision"))
+        else:
+            out.append(each._replace(width=width, vectors=padded[start:end], corners=quads[start:end]))
     return out
 
 
@@ -256,7 +263,12 @@ class Index:
 
         Raises:
             CorruptIndex: the table is damaged, or the folder is a file.
+            ValueError: ``uri`` or ``model`` is something else.
         """
+        if not isinstance(uri, str | os.PathLike) or not str(uri).strip():
+            raise ValueError(f"The index is {uri!r}; expected a folder or an address such as s3://...")
+        if not any(hasattr(model, each) for each in ("encode_gallery", "backbone")):
+            raise ValueError(f"The model is {model!r}; expected an FDP model or a system that encodes photographs.")
         if (uri := str(uri)).startswith("file://"):
             uri = url2pathname(uri.removeprefix("file://"))
         uri = uri if "://" in uri else os.path.abspath(Path(uri).expanduser())
@@ -374,6 +386,8 @@ class Index:
             ValueError: none of the photographs can be read, two have one id, or the model does not fit.
         """
         gallery = load_folder(photographs) if isinstance(photographs, (str, Path)) else photographs
+        if not isinstance(gallery, Gallery):
+            raise ValueError(f"photographs are {gallery!r:.80}; expected a folder or a Gallery.")
         twice = [name for name, count in Counter(photo.id for photo in gallery.photos).items() if count > 1]
         if twice:
             raise ValueError(f"{gallery.name} has several photographs of one id, {twice[0]!r}; give each its own.")
@@ -535,9 +549,9 @@ class Index:
             ValueError: as :meth:`scores`; k is not positive; ``where`` is no condition on these columns.
             CorruptIndex: the table is damaged.
         """
+        check("k", k, Count)
+        check("min_score", min_score, _Score)
         queries, weights = self._encode_query(text)
-        if k < 1:
-            raise ValueError(f"k is {k}; expected 1 or more.")
         try:
             return self._search(queries, weights, k, min_score, where)
         except CorruptIndex:  # or another process has put its files together meanwhile
@@ -614,6 +628,8 @@ class Index:
 
 def check_query(text: str, backbone: Backbone | None = None) -> None:
     """Raise ``ValueError`` where a query shows no letter or sign, or has some that the backbone cannot spell."""
+    if not isinstance(text, str):
+        raise ValueError(f"The query is {text!r}; expected a text.")
     if all(unicodedata.category(letter)[0] in "CZM" for letter in text):  # spaces, zero-width and combining marks
         told = f"The query {text!r} shows no letter" if text.strip() else "The query is empty"
         raise ValueError(f"{told}; type a word or a phrase.")

@@ -230,7 +230,10 @@ def query_parts(system: Embedder, text: str) -> tuple[list[str], np.ndarray]:
 def query_vectors(system: Embedder, text: str) -> tuple[np.ndarray, np.ndarray]:
     """Encode the :func:`query_parts` of a text: (vectors [Q, D] float32; their weights [Q])."""
     parts, weights = query_parts(system, text)
-    return np.asarray(system.encode_queries(parts), np.float32), weights
+    vectors = np.asarray(system.encode_queries(parts), np.float32)
+    if not np.isfinite(vectors).all():
+        raise ValueError(f"{system.name} gave a vector with NaN or infinite numbers for the query {text!r}.")
+    return vectors, weights
 
 
 def score_texts(

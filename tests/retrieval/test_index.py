@@ -445,6 +445,39 @@ def test_what_a_model_gets_wrong(tmp_path):
         built(Broken(), gallery(tmp_path / "g", 3))
 
 
+def test_numbers_that_are_none_do_not_come_in_or_out_in_silence(tmp_path):
+    shown = gallery(tmp_path, 4)
+
+    class Infinite(Fast):
+        def encode_gallery(self, shown):
+            sets = super().encode_gallery(shown)
+            sets.vectors[0] = 1e6  # infinite in half precision
+            return sets
+
+        def encode_queries(self, texts):
+            return np.full((len(texts), WIDTH), np.nan, np.float32)
+
+    index = Index.open(tmp_path / "index", Infinite())
+    with pytest.warns(CorruptPhotographs, match=f"{shown.photos[0].id}: .*infinite in half precision"):
+        assert index.update(shown, progress=False).unreadable == (shown.photos[0].id,)
+    with pytest.raises(ValueError, match="fast gave a vector with NaN .* for the query 'exit'"):
+        index.search("exit")
+
+
+@pytest.mark.parametrize("slip", [{"k": 2.5}, {"k": "3"}, {"min_score": np.nan}, {"min_score": "0.5"}, {"text": 5}])
+def test_a_slip_in_a_search_is_told(slip):
+    index = Index.open("memory://", Fast())
+    with pytest.raises(ValueError, match="expected a"):
+        index.search(**{"text": "exit"} | slip)
+    for wrong in (None, ""):
+        with pytest.raises(ValueError, match="expected a folder or an address"):
+            Index.open(wrong, Fast())
+    with pytest.raises(ValueError, match="expected a folder or a Gallery"):
+        index.update(["a.jpg"])
+    with pytest.raises(ValueError, match="expected an FDP model"):
+        Index.open("memory://", "mini")
+
+
 def test_beyond_the_exact_search_the_index_finds_the_same(tmp_path, monkeypatch):
     folder, model = files(tmp_path / "g", 300), Fast()
     exact = built(model, folder)
