@@ -1,6 +1,9 @@
-"""Trains the word finder on real photographs and rendered scenes; mini's first layers stay as they are.
+"""Trains the word finder on real photographs and rendered scenes, from mini's layers or from another finder.
 
     python -m fdp_core.mini.pretrain_finder --bank runs/bank --out runs/finder.safetensors
+
+With ``--teacher`` it starts from another finder's weights and learns to say what that one says as well: so a finder
+whose strides were means (``--pooled``) becomes one that strides in its convolutions, in three quarters of its time.
 
 Real sets are looked for under FDP_DATA (icdar2015_train without its last 150 photographs, icdar2011_train without its
 last 29, bsds500 as photographs without text); those that are missing are left out, and the file says which were seen.
@@ -30,6 +33,7 @@ from fdp_core.mini import scenery, training
 from fdp_core.mini.bank import Bank
 from fdp_core.regions import crops, word_finder
 from fdp_core.regions.word_finder import LARGEST, STRIDES, UNIT, WordFinder
+from fdp_core.weights import state_hash
 
 LOWEST = 6.0  # pixels: lower words are not judged
 SIZES = ((0.0, 32.0), (24.0, 80.0), (60.0, np.inf))  # of the words that each grid finds, pixels; see size_of
@@ -264,18 +268,37 @@ def loss(grids: list[Tensor], wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]
     return total, parts
 
 
-def begin(seed: int) -> WordFinder:
+def imitation(
+    levels: list[Tensor], grids: list[Tensor], their_levels: list[Tensor], their_grids: list[Tensor]
+) -> dict[str, Tensor]:
+    """Return how a finder differs from its teacher on the same images, three scalars.
+
+    Source: knowledge distillation, with hints from within (FitNets).
+
+    Args:
+        levels, grids: of the one that learns, see :class:`fdp_core.regions.word_finder.WordFinder`.
+        their_levels, their_grids: of the teacher, of the same shapes.
+    """
+    mine, theirs = (torch.cat([grid.float().flatten(2) for grid in each], 2) for each in (grids, their_grids))
+    sure = torch.sigmoid(theirs[:, 0])
+    count = sure.sum().clamp(min=1)
+    certainty = F.binary_cross_entropy_with_logits(mine[:, 0], sure, reduction="none")
+    certainty = certainty + torch.special.xlogy(sure, sure) + torch.special.xlogy(1 - sure, 1 - sure)  # least: zero
+    places = F.smooth_l1_loss(mine[:, 1:], theirs[:, 1:], reduction="none", beta=0.1).sum(1)
+    hints = (F.mse_loss(own, other) / other.square().mean() for own, other in zip(levels, their_levels))
+    return {"taught": certainty.sum() / count, "places": (sure * places).sum() / count, "hints": sum(hints)}
+
+
+def begin(seed: int, pooled: bool = False) -> WordFinder:
     """Return a finder that starts from mini; the scale of what its layers give is evened out for the new layers."""
     torch.manual_seed(seed)
-    finder = WordFinder()
+    finder = WordFinder(pooled=pooled)
     finder.start_from(backbones.load("mini").clip.visual)
     with torch.no_grad():
         grey = torch.randint(0, 256, (2, 16, 16, 3)).float().permute(0, 3, 1, 2)
         probe = F.interpolate(grey, size=(256, 256), mode="bicubic").clamp(0, 255).permute(0, 2, 3, 1)
-        x = finder.layer2(finder.lower(probe))
-        for i, layer in enumerate((None, finder.layer3, finder.layer4)):
-            x = layer(x) if layer else x
-            finder.sides[i].weight.div_(x.square().mean().sqrt())
+        for side, level in zip(finder.sides, finder.levels(probe)):
+            side.weight.div_(level.square().mean().sqrt())
     return finder.to(memory_format=torch.channels_last)
 
 
@@ -287,10 +310,13 @@ def rate(step: int, steps: int, cool: float) -> float:
 
 def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace, half: bool = True) -> None:
     """Train, or go on where ``out`` with its ``.state`` beside it stopped; both are written every ``save`` steps."""
-    finder = begin(args.seed)
-    for module in (finder.conv1, finder.conv2, finder.conv3, finder.layer1):
+    finder, teacher = begin(args.seed, args.pooled), None
+    if args.teacher:
+        teacher = word_finder.load(args.teacher)
+        finder.load_state_dict(teacher.state_dict())
+    for module in (finder.conv1, finder.conv2):
         module.requires_grad_(False)
-    old = [*finder.layer2.parameters(), *finder.layer3.parameters()]
+    old = [p for part in (finder.conv3, finder.layer1, finder.layer2, finder.layer3) for p in part.parameters()]
     known = {id(p) for p in old}
     new = [p for p in finder.parameters() if p.requires_grad and id(p) not in known]
     groups = [{"params": old, "share": 0.3}, {"params": new, "share": 1.0}]
@@ -298,6 +324,7 @@ def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace, h
     average = copy.deepcopy(finder)
     run = training.Run(out.with_suffix(".state"), {"finder": finder, "average": average}, optimiser)
     facts = {name: getattr(args, name) for name in ("steps", "lr", "batch", "side", "seed")}
+    facts["teacher"] = state_hash(teacher.state_dict()) if teacher else None
     facts["seen"] = {name: len(members) for name, members in sets.items()}
 
     def save(step: int) -> None:
@@ -306,10 +333,14 @@ def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace, h
     data = Views(sets, args.steps, args.batch, args.side, args.seed)
     for step, (images, wanted) in run.batches(data, save, args.workers, args.save):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            with torch.no_grad():
-                x = finder.lower(images)
-            grids = finder.upper(x)
+            levels = finder.levels(images)
+            grids = finder.grids(levels)
         value, parts = loss(grids, wanted)
+        if teacher:
+            with torch.no_grad():
+                theirs = teacher.levels(images)
+            taught = imitation(levels, grids, theirs, teacher.grids(theirs))
+            value, parts = value + sum(taught.values()), parts | taught
         run.update(value, args.lr * rate(step, args.steps, args.cool), parts, largest=5.0, smooth=0.98)
         training.average(average, finder, min(0.998, (step + 1) / (step + 20)))
 
@@ -319,6 +350,8 @@ def main() -> None:
     parser = training.options(__doc__, "the file to write", False, steps=4000, lr=1e-3, batch=4, seed=0)
     parser.add_argument("--side", type=int, default=512, help="pixels of a view")
     parser.add_argument("--cool", type=float, default=0.4, help="share of the steps in which the rate falls")
+    parser.add_argument("--teacher", type=Path, help="a finder to start from and to learn from")
+    parser.add_argument("--pooled", action="store_true", help="strides are means over cells, slower")
     parser.add_argument("--save", type=int, default=100, help="steps between saves")
     args = training.parse(parser)
     sets = examples(args.bank, Path(os.environ.get("FDP_DATA") or "data"))

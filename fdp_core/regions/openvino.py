@@ -30,7 +30,7 @@ from fdp_core.regions.word_finder import WordFinder
 from fdp_core.retrieval.compiled import convert, on_cpu, require
 from fdp_core.retrieval.fast_trunk import FastTrunk
 from fdp_core.retrieval.workers import Spare
-from fdp_core.weights import MINI_WEIGHTS, state_hash
+from fdp_core.weights import MINI_WEIGHTS
 
 if TYPE_CHECKING:
     import openvino
@@ -91,7 +91,7 @@ class OpenVinoEngine:
             "CACHE_DIR": str(provenance.cache_folder("openvino")),
         }
         if precision == "eight bits":
-            hashes = [state_hash(finder.state_dict()), reader.weights_hash]
+            hashes = [finder.digest(), reader.weights_hash]
             ranges = self._ranges(networks, partial(word_finder.predict, finder), hashes, size)
             for name, network in networks.items():
                 eight_bits.round_network(network, ranges["ranges"][name])

@@ -15,7 +15,6 @@ import warnings
 import numpy as np
 import torch
 
-from fdp_core import weights
 from fdp_core.backbones import Backbone
 from fdp_core.checkpoint import model_hash
 from fdp_core.datasets import images
@@ -72,7 +71,7 @@ class RegionSystem:
         self._engine = _engine(finder, reads, self.options)
         self.sets: VectorSets | None = None
         plain = dataclasses.replace(self.options, engine="auto", precision="auto")
-        digests = weights.state_hash(finder.state_dict()), reads.weights_hash
+        digests = finder.digest(), reads.weights_hash
         described = f"{model_hash(model)} {digests} {plain} {word_finder.CHOSEN}"
         self.model_hash = hashlib.sha256(described.encode()).hexdigest()
         self.settings = {

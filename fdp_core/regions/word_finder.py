@@ -2,15 +2,16 @@
 
 A cell of one of three grids (8, 16 and 32 pixels) says how sure it is to lie in the middle of a word, how far away that
 word's four sides are, and in which direction it reads. Words that touch stay separate: no cell is joined to another.
-The first layers are those of the frozen ``mini`` (BatchNorm folded in), the later ones learn from them.
+Stem and the first three layers start from those of ``mini`` (BatchNorm folded in).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 import numpy as np
 import safetensors.torch
@@ -22,7 +23,7 @@ from typing_extensions import TypedDict
 
 from fdp_core.files import atomic_write_bytes
 from fdp_core.regions.settings import RegionOptions, frame
-from fdp_core.weights import MINI_WEIGHTS, pack, read, unpack
+from fdp_core.weights import MINI_WEIGHTS, pack, read, state_hash, unpack
 
 STRIDES = (8, 16, 32)  # pixels per cell of the three grids
 SHIPPED = MINI_WEIGHTS.with_name("mini_finder.safetensors")
@@ -34,6 +35,7 @@ class _Facts(TypedDict):
     format: Literal["fdp-word-finder-2"]
     width: _Width
     hidden: _Width
+    pooled: NotRequired[bool]  # files that do not say are
 
 
 BITS = 8  # of a weight in a file
@@ -57,16 +59,16 @@ CHOSEN |= {"common": COMMON, "sharp": SHARP, "usual": USUAL, "sure": SURE}  # fo
 class Block(nn.Module):
     """A bottleneck of CLIP's ResNet without BatchNorm, ``wide`` to ``narrow`` to ``out`` channels.
 
-    The stride, 1 or 2, is a mean over cells.
+    The stride, 1 or 2, is a mean over cells where ``pooled``, else that of the convolution, in a quarter of its time.
 
-    Source: CLIP's ModifiedResNet.
+    Source: CLIP's ModifiedResNet; ResNet for the second form.
     """
 
-    def __init__(self, wide: int, narrow: int, out: int, stride: int = 1) -> None:
+    def __init__(self, wide: int, narrow: int, out: int, stride: int = 1, pooled: bool = True) -> None:
         super().__init__()
         self.stride = stride
         self.conv1 = nn.Conv2d(wide, narrow, 1)
-        self.conv2 = nn.Conv2d(narrow, narrow, 3, padding=1)
+        self.conv2 = nn.Conv2d(narrow, narrow, 3, stride=1 if pooled else stride, padding=1)
         self.conv3 = nn.Conv2d(narrow, out, 1)
         self.shortcut = nn.Conv2d(wide, out, 1) if stride > 1 or wide != out else None
 
@@ -74,34 +76,36 @@ class Block(nn.Module):
         """Return float [B, out, H / stride, W / stride] of float [B, wide, H, W]."""
         y = F.relu(self.conv2(F.relu(self.conv1(x))))
         if self.stride > 1:
-            x, y = F.avg_pool2d(x, self.stride), F.avg_pool2d(y, self.stride)
+            x = F.avg_pool2d(x, self.stride)
+            y = y if self.conv2.stride[0] > 1 else F.avg_pool2d(y, self.stride)
         return F.relu(self.conv3(y) + (x if self.shortcut is None else self.shortcut(x)))
 
 
 class WordFinder(nn.Module):
     """Finds words in photographs whose sides are multiples of 32.
 
-    ``width`` are the channels of the first layers (``mini``: 32), ``hidden`` those of the pyramid.
+    ``width`` are the channels of the first layers (``mini``: 32), ``hidden`` those of the pyramid; ``pooled``: strides
+    are means over cells as in CLIP, slower.
 
     Source: feature pyramid and distances to four sides as in FCOS and EAST; a certainty that is the overlap to come as
     in generalised focal loss.
     """
 
-    def __init__(self, width: int = 32, hidden: int = 64) -> None:
+    def __init__(self, width: int = 32, hidden: int = 64, pooled: bool = False) -> None:
         super().__init__()
-        self.width, self.hidden = width, hidden
+        self.width, self.hidden, self.pooled = width, hidden, pooled
         w = width
         self.register_buffer("mean", 255 * torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.conv1 = nn.Conv2d(3, w // 2, 3, stride=2, padding=1)
         self.conv2 = nn.Conv2d(w // 2, w // 2, 3, padding=1)
-        self.conv3 = nn.Conv2d(w // 2, w, 3, padding=1)
+        self.conv3 = nn.Conv2d(w // 2, w, 3, stride=1 if pooled else 2, padding=1)
         self.layer1 = nn.Sequential(Block(w, w, 4 * w))
-        self.layer2 = nn.Sequential(Block(4 * w, 2 * w, 8 * w, 2), Block(8 * w, 2 * w, 8 * w))
+        self.layer2 = nn.Sequential(Block(4 * w, 2 * w, 8 * w, 2, pooled), Block(8 * w, 2 * w, 8 * w))
         self.layer3 = nn.Sequential(
-            Block(8 * w, 4 * w, 16 * w, 2), Block(16 * w, 4 * w, 16 * w), Block(16 * w, 4 * w, 16 * w)
+            Block(8 * w, 4 * w, 16 * w, 2, pooled), Block(16 * w, 4 * w, 16 * w), Block(16 * w, 4 * w, 16 * w)
         )
-        self.layer4 = nn.Sequential(Block(16 * w, 3 * w, 8 * w, 2), Block(8 * w, 3 * w, 8 * w))
+        self.layer4 = nn.Sequential(Block(16 * w, 3 * w, 8 * w, 2, pooled), Block(8 * w, 3 * w, 8 * w))
         self.sides = nn.ModuleList(nn.Conv2d(n * w, hidden, 1) for n in (8, 16, 8))
         self.smooth = nn.ModuleList(nn.Conv2d(hidden, hidden, 3, padding=1) for _ in STRIDES)
         self.head = nn.ModuleList(nn.Conv2d(hidden, hidden, 3, padding=1) for _ in range(2))
@@ -111,22 +115,26 @@ class WordFinder(nn.Module):
             self.last.bias.copy_(torch.tensor([-3.0, 0.5, -0.5, 0.5, -0.5, 1.0, 0.0]))  # most cells hold no text
 
     def lower(self, images: Tensor) -> Tensor:
-        """Return what the frozen first layers see: uint8 [B, H, W, 3] -> float [B, 4 width, H / 4, W / 4]."""
+        """Return what stem and first layer see: uint8 [B, H, W, 3] -> float [B, 4 width, H / 4, W / 4]."""
         x = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
         x = x.contiguous(memory_format=torch.channels_last)
         for conv in (self.conv1, self.conv2, self.conv3):
             x = F.relu(conv(x))
-        return self.layer1(F.avg_pool2d(x, 2))
+        return self.layer1(F.avg_pool2d(x, 2) if self.pooled else x)
 
-    def upper(self, x: Tensor) -> list[Tensor]:
-        """Return the three grids of the first layers' output: float [B, 7, H / s, W / s], s = 8, 16, 32.
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Return what layers 2 to 4 see: uint8 [B, H, W, 3] -> float [B, C, H / s, W / s], s = 8, 16, 32."""
+        levels = [self.layer2(self.lower(images))]
+        for layer in (self.layer3, self.layer4):
+            levels.append(layer(levels[-1]))
+        return levels
+
+    def grids(self, levels: list[Tensor]) -> list[Tensor]:
+        """Return the three grids of the :meth:`levels`: float [B, 7, H / s, W / s], s = 8, 16, 32.
 
         Channels: certainty (logit), logarithms of the distances to left, top, right and bottom in units of two cells,
         cosine and sine of the direction of reading (not of unit length).
         """
-        levels = [self.layer2(x)]
-        for layer in (self.layer3, self.layer4):
-            levels.append(layer(levels[-1]))
         x, grids = None, []
         for level, side, smooth in zip(levels[::-1], self.sides[::-1], self.smooth[::-1]):
             y = side(level)
@@ -139,8 +147,13 @@ class WordFinder(nn.Module):
         return grids[::-1]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the grids (see :meth:`upper`) of uint8 images [B, H, W, 3]."""
-        return self.upper(self.lower(images))
+        """Return the :meth:`grids` of uint8 images [B, H, W, 3]."""
+        return self.grids(self.levels(images))
+
+    def digest(self) -> str:
+        """Return a hash of the weights and of the form: both forms may have the same weights."""
+        weights = state_hash(self.state_dict())
+        return weights if self.pooled else hashlib.sha256(f"{weights} strided".encode()).hexdigest()
 
     @torch.no_grad()
     def start_from(self, visual: nn.Module) -> None:
@@ -383,7 +396,8 @@ def handicap(rows: np.ndarray, scores: np.ndarray, common: np.ndarray) -> np.nda
 
 def save(path: str | Path, finder: WordFinder, facts: dict | None = None) -> Path:
     """Write a finder in eight bits a weight with facts about its training, whole or not at all; returns the path."""
-    described = {"format": FORMAT, "width": finder.width, "hidden": finder.hidden, **(facts or {})}
+    described = {"format": FORMAT, "width": finder.width, "hidden": finder.hidden, "pooled": finder.pooled}
+    described |= facts or {}
     state = pack(finder.state_dict(), BITS)
     return atomic_write_bytes(path, safetensors.torch.save(state, {"word_finder": json.dumps(described)}))
 
@@ -401,7 +415,7 @@ def load(path: str | Path | None = None) -> WordFinder:
     path = Path(path) if path else SHIPPED
     try:
         facts, tensors = read(path, "word_finder", _Facts)
-        finder = WordFinder(facts["width"], facts["hidden"])
+        finder = WordFinder(facts["width"], facts["hidden"], facts.get("pooled", True))
         finder.load_state_dict(unpack(tensors))
     except (ValueError, RuntimeError) as error:
         raise ValueError(

@@ -164,21 +164,35 @@ def test_suppressing_by_hand() -> None:
 
 def test_first_layers_are_minis_own() -> None:
     clip = backbones.load("mini").clip
-    finder = word_finder.WordFinder()
+    finder = word_finder.WordFinder(pooled=True)
     finder.start_from(clip.visual)
     images = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
     x = finder.lower(images)
     theirs = backbones.run_levels(clip, (images.permute(0, 3, 1, 2).float() - finder.mean) / finder.std, 3)
-    for mine, level in zip((x, finder.layer2(x), finder.layer3(finder.layer2(x))), theirs):
+    for mine, level in zip((x, *finder.levels(images)), theirs):  # the last one has other layers
         assert torch.allclose(mine, level, atol=1e-3)
 
 
-def test_files_come_back_and_damage_is_named(tmp_path) -> None:
-    finder = word_finder.WordFinder(width=8, hidden=8)
+def test_a_stride_of_the_convolution_takes_every_other_cell_of_what_a_mean_would_see() -> None:
+    torch.manual_seed(0)
+    pooled, strided = (word_finder.Block(8, 4, 8, 2, pooled) for pooled in (True, False))
+    strided.load_state_dict(pooled.state_dict())
+    x = torch.rand(1, 8, 6, 10)
+    seen = []
+    for block in (pooled, strided):
+        block.conv2.register_forward_hook(lambda module, given, out: seen.append(out))
+        assert block(x).shape == (1, 8, 3, 5)
+    assert torch.allclose(seen[0][..., ::2, ::2], seen[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_files_come_back_and_damage_is_named(tmp_path, pooled) -> None:
+    finder = word_finder.WordFinder(width=8, hidden=8, pooled=pooled)
     path = word_finder.save(tmp_path / "f.safetensors", finder, {"step": 3})
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    grids = word_finder.predict(word_finder.load(path), image)
-    assert [grid.shape for grid in grids] == [(7, 8, 12), (7, 4, 6), (7, 2, 3)]
+    loaded = word_finder.load(path)
+    grids = word_finder.predict(loaded, image)
+    assert loaded.pooled == pooled and [grid.shape for grid in grids] == [(7, 8, 12), (7, 4, 6), (7, 2, 3)]
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="no word finder"):
         word_finder.load(path)
