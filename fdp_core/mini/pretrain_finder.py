@@ -33,7 +33,6 @@ from fdp_core.mini import scenery, training
 from fdp_core.mini.bank import Bank
 from fdp_core.regions import crops, word_finder
 from fdp_core.regions.word_finder import LARGEST, STRIDES, UNIT, WordFinder
-from fdp_core.weights import state_hash
 
 LOWEST = 6.0  # pixels: lower words are not judged
 SIZES = ((0.0, 32.0), (24.0, 80.0), (60.0, np.inf))  # of the words that each grid finds, pixels; see size_of
@@ -310,13 +309,17 @@ def rate(step: int, steps: int, cool: float) -> float:
 
 def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace, half: bool = True) -> None:
     """Train, or go on where ``out`` with its ``.state`` beside it stopped; both are written every ``save`` steps."""
-    finder, teacher = begin(args.seed, args.pooled), None
-    if args.teacher:
-        teacher = word_finder.load(args.teacher)
+    teacher = word_finder.load(args.teacher) if args.teacher else None
+    if teacher:
+        finder = WordFinder(teacher.width, teacher.hidden, args.pooled).to(memory_format=torch.channels_last)
         finder.load_state_dict(teacher.state_dict())
-    for module in (finder.conv1, finder.conv2):
+    else:
+        finder = begin(args.seed, args.pooled)
+    frozen = [finder.conv1, finder.conv2]
+    first = [finder.conv3, finder.layer1]  # mini's own where no convolution strides, else they have to learn
+    for module in frozen + (first if args.pooled else []):
         module.requires_grad_(False)
-    old = [p for part in (finder.conv3, finder.layer1, finder.layer2, finder.layer3) for p in part.parameters()]
+    old = [p for part in (*first, finder.layer2, finder.layer3) for p in part.parameters() if p.requires_grad]
     known = {id(p) for p in old}
     new = [p for p in finder.parameters() if p.requires_grad and id(p) not in known]
     groups = [{"params": old, "share": 0.3}, {"params": new, "share": 1.0}]
@@ -324,7 +327,7 @@ def train(out: Path, sets: dict[str, list[Example]], args: argparse.Namespace, h
     average = copy.deepcopy(finder)
     run = training.Run(out.with_suffix(".state"), {"finder": finder, "average": average}, optimiser)
     facts = {name: getattr(args, name) for name in ("steps", "lr", "batch", "side", "seed")}
-    facts["teacher"] = state_hash(teacher.state_dict()) if teacher else None
+    facts["teacher"] = teacher.digest() if teacher else None
     facts["seen"] = {name: len(members) for name, members in sets.items()}
 
     def save(step: int) -> None:

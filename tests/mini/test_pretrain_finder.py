@@ -85,22 +85,27 @@ def test_a_view_moves_words_with_the_picture(sets, monkeypatch) -> None:
     assert len(right) > 20 and np.mean(right) > 0.95
 
 
-def test_training_goes_on_where_it_stopped(sets, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("pooled", [True, False])
+def test_training_goes_on_where_it_stopped(sets, tmp_path, monkeypatch, pooled) -> None:
     monkeypatch.setattr(pretrain_finder, "rate", lambda *_: 1.0)  # it depends on how many steps were asked for
 
     def run(name: str, steps: int) -> dict[str, torch.Tensor]:
         asked = {"steps": steps, "lr": 1e-3, "batch": 2, "side": 128, "cool": 0.4, "seed": 0, "save": 1, "workers": 0}
-        asked |= {"teacher": None, "pooled": False}
+        asked |= {"teacher": None, "pooled": pooled}
         pretrain_finder.train(tmp_path / name, sets, argparse.Namespace(**asked))
         return word_finder.load(tmp_path / name).state_dict()
 
     run("two.safetensors", 1)
     two, one = run("two.safetensors", 2), run("one.safetensors", 2)
     assert all(torch.allclose(two[name], one[name], atol=1e-3) for name in one)
-    word_finder.save(tmp_path / "start.safetensors", pretrain_finder.begin(0), {})  # packed as the others are
+    word_finder.save(tmp_path / "start.safetensors", pretrain_finder.begin(0, pooled), {})  # packed as the others are
     start = word_finder.load(tmp_path / "start.safetensors").state_dict()
     moved = {name.split(".")[0] for name in one if not torch.equal(one[name], start[name])}
-    assert moved >= {"layer4", "smooth", "head", "last"} and not moved & {"conv1", "conv2"}
+    assert moved >= {"layer4", "smooth", "head", "last"}
+    if pooled:
+        assert not moved & {"conv1", "conv2", "conv3", "layer1"}
+    else:
+        assert moved >= {"conv3", "layer1"} and not moved & {"conv1", "conv2"}
 
 
 def test_a_finder_learns_what_its_teacher_says(sets, tmp_path) -> None:
